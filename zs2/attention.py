@@ -1,0 +1,125 @@
+"""How the frames of a clip share attention: the paper's second idea (section 4.1).
+
+Every self-attention of the UNet builds its keys and values from `share(h)` in place of h:
+
+    self-attention        K_i                                      mu = 0
+    cross-frame           K_1                                      mu = 1
+    temporal momentum     K'_i = mu_i K'_{i-1} + (1 - mu_i) K_i    Eq. 2
+
+The first two are the third with mu at its ends. h is the normed hidden state: the scan's weights
+sum to 1 and the projections to K and V are affine, so scanning h once equals scanning K and V.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+
+import torch
+from torch import Tensor
+
+from zs2.kernels.momentum_scan import momentum_scan
+
+State = list[Tensor]
+"""What one chunk of frames hands to the next: each layer's last scanned row, [B, N, C] float32."""
+
+
+@dataclass(frozen=True)
+class FrameAttention:
+    """How F frames share attention: one momentum a frame.
+
+    Attributes:
+        mu: momentum of each frame, F values in 0..1. The first frame of a clip has none before
+            it, so its value has no effect.
+
+    Raises:
+        ValueError: a value outside 0..1, or no frame at all.
+    """
+
+    mu: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.mu:
+            raise ValueError("a clip needs at least one frame")
+        for mu in self.mu:
+            if not 0 <= mu <= 1:
+                raise ValueError(f"momentum mu must lie in 0..1, got {mu:g}")
+
+    @classmethod
+    def momentum(cls, mu: float | Sequence[float], frames: int) -> "FrameAttention":
+        """Temporal momentum attention (Eq. 2) with one mu for all frames, or one for each."""
+        values = (mu,) * frames if isinstance(mu, int | float) else tuple(mu)
+        if len(values) != frames:
+            raise ValueError(f"mu has {len(values)} values for {frames} frames: give 1 or {frames}")
+        return cls(values)
+
+    @classmethod
+    def self_attention(cls, frames: int) -> "FrameAttention":
+        """Each frame by itself, as in the image model."""
+        return cls((0.0,) * frames)
+
+    @classmethod
+    def cross_frame(cls, frames: int) -> "FrameAttention":
+        """Every frame attends to the clip's first."""
+        return cls((1.0,) * frames)
+
+    @property
+    def frames(self) -> int:
+        return len(self.mu)
+
+    @property
+    def active(self) -> bool:
+        """Whether frames share anything at all."""
+        return any(self.mu)
+
+    def chunk(self, start: int, stop: int) -> "FrameAttention":
+        """The same attention for frames start..stop-1 alone."""
+        return FrameAttention(self.mu[start:stop])
+
+    def share(self, state: State | None = None) -> "Share":
+        """What one forward pass hands to its self-attentions, begun from the chunk before."""
+        return Share(self, state)
+
+
+class Share:
+    """One forward pass over a chunk of frames: each layer, in order, takes and leaves its state.
+
+    Attributes:
+        state: the layers' final states so far; after the pass, the next chunk's start.
+    """
+
+    def __init__(self, attention: FrameAttention, state: State | None) -> None:
+        self.attention = attention
+        self.state: State = []
+        self._carried: Iterator[Tensor | None] = repeat(None) if not state else iter(state)
+        self._mu: Tensor | None = None
+
+    def __call__(self, h: Tensor) -> Tensor:
+        """Normed hidden state [B*F, N, C] to what K and V are projected from, same shape."""
+        if not self.attention.active:
+            return h
+        if self._mu is None:
+            self._mu = torch.tensor(self.attention.mu, device=h.device)
+        x = h.unflatten(0, (-1, self.attention.frames))  # (B, F, N, C)
+        y, final = momentum_scan(x, self._mu, next(self._carried))
+        self.state.append(final)
+        return y.flatten(0, 1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, upcast: bool = False) -> Tensor:
+    """Multi-head attention, Eq. 7.
+
+    Args:
+        q: [B, N, C]. k, v: [B, M, C].
+        heads: number of heads, dividing C.
+        upcast: compute in float32; some checkpoints overflow in fp16 without it.
+
+    Returns:
+        [B, N, C].
+    """
+    dtype = q.dtype
+    if upcast:
+        q, k, v = q.float(), k.float(), v.float()
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # (B, heads, N, d)
+    y = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=1 / math.sqrt(q.shape[-1]))
+    return y.transpose(1, 2).flatten(2).to(dtype)

@@ -1,0 +1,210 @@
+"""CLIP: the text encoder that conditions the UNet, and the image encoder that scores its pictures.
+
+Radford et al., Learning Transferable Visual Models From Natural Language Supervision; attribute
+names are the keys of the Hugging Face layout.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NEUTRAL: dict[str, object] = {
+    "attention_dropout": 0.0,
+    "dropout": 0.0,
+    "bos_token_id": "any",
+    "pad_token_id": "any",
+    "initializer_factor": "any",
+    "initializer_range": "any",
+    "projection_dim": "any",
+    "num_channels": 3,
+}
+"""Keys that real files hold and that change nothing here ("any"), or their one supported value."""
+
+
+@dataclass(frozen=True)
+class CLIPTextConfig:
+    """The fields of `text_encoder/config.json` that shape the network; defaults are SD 1.x's."""
+
+    vocab_size: int = 49408
+    max_position_embeddings: int = 77
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+    eos_token_id: int = 2
+
+    NEUTRAL: ClassVar[dict[str, object]] = NEUTRAL
+
+
+@dataclass(frozen=True)
+class CLIPVisionConfig:
+    """The image encoder's fields of a CLIP `config.json`; the defaults are ViT-L/14's."""
+
+    image_size: int = 224
+    patch_size: int = 14
+    hidden_size: int = 1024
+    intermediate_size: int = 4096
+    num_hidden_layers: int = 24
+    num_attention_heads: int = 16
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+
+    NEUTRAL: ClassVar[dict[str, object]] = NEUTRAL
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, causal: bool) -> Tensor:
+        q, k, v = (
+            project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, d)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        h = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        return self.out_proj(h.transpose(1, 2).flatten(2))
+
+
+class MLP(nn.Module):
+    def __init__(self, width: int, hidden: int, activation: str) -> None:
+        super().__init__()
+        if activation not in ("quick_gelu", "gelu"):
+            raise ValueError(f"unknown CLIP activation {activation}")
+        self.quick = activation == "quick_gelu"
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc1(x)
+        return self.fc2(x * torch.sigmoid(1.702 * x) if self.quick else F.gelu(x))
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self, config: CLIPTextConfig | CLIPVisionConfig) -> None:
+        super().__init__()
+        width, eps = config.hidden_size, config.layer_norm_eps
+        self.layer_norm1 = nn.LayerNorm(width, eps)
+        self.self_attn = Attention(width, config.num_attention_heads)
+        self.layer_norm2 = nn.LayerNorm(width, eps)
+        self.mlp = MLP(width, config.intermediate_size, config.hidden_act)
+
+    def forward(self, x: Tensor, causal: bool) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x), causal)
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: CLIPTextConfig | CLIPVisionConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(self, x: Tensor, causal: bool) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, causal)
+        return x
+
+
+class TextEmbeddings(nn.Module):
+    def __init__(self, config: CLIPTextConfig) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[1]]
+
+
+class TextTransformer(nn.Module):
+    def __init__(self, config: CLIPTextConfig) -> None:
+        super().__init__()
+        self.embeddings = TextEmbeddings(config)
+        self.encoder = Encoder(config)
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.final_layer_norm(self.encoder(self.embeddings(ids), causal=True))
+
+
+class CLIPText(nn.Module):
+    """The text encoder of a Stable Diffusion checkpoint."""
+
+    def __init__(self, config: CLIPTextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text_model = TextTransformer(config)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Token ids [B, 77] to embeddings [B, 77, D], after the final norm."""
+        return self.text_model(ids)
+
+
+class VisionEmbeddings(nn.Module):
+    def __init__(self, config: CLIPVisionConfig) -> None:
+        super().__init__()
+        width, patch = config.hidden_size, config.patch_size
+        self.class_embedding = nn.Parameter(torch.zeros(width))
+        self.patch_embedding = nn.Conv2d(3, width, patch, stride=patch, bias=False)
+        self.position_embedding = nn.Embedding((config.image_size // patch) ** 2 + 1, width)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
+        first = self.class_embedding.expand(len(patches), 1, -1)
+        return torch.cat([first, patches], dim=1) + self.position_embedding.weight
+
+
+class VisionTransformer(nn.Module):
+    def __init__(self, config: CLIPVisionConfig) -> None:
+        super().__init__()
+        self.embeddings = VisionEmbeddings(config)
+        self.pre_layrnorm = nn.LayerNorm(  # name fixed by the checkpoint
+            config.hidden_size, config.layer_norm_eps
+        )
+        self.encoder = Encoder(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.encoder(self.pre_layrnorm(self.embeddings(pixels)), causal=False)
+        return self.post_layernorm(x[:, 0])
+
+
+class CLIP(nn.Module):
+    """Both towers of a contrastive CLIP, for scoring pictures against prompts."""
+
+    MEAN = (0.48145466, 0.4578275, 0.40821073)
+    STD = (0.26862954, 0.26130258, 0.27577711)
+
+    def __init__(self, text: CLIPTextConfig, vision: CLIPVisionConfig, projection: int) -> None:
+        super().__init__()
+        self.text_config, self.vision_config = text, vision
+        self.text_model = TextTransformer(text)
+        self.vision_model = VisionTransformer(vision)
+        self.text_projection = nn.Linear(text.hidden_size, projection, bias=False)
+        self.visual_projection = nn.Linear(vision.hidden_size, projection, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(2.6592))
+
+    def encode_text(self, ids: Tensor) -> Tensor:
+        """Token ids [B, 77] to unit vectors [B, P], taken at each text's end token."""
+        hidden = self.text_model(ids)
+        # Older configurations say 2 for an end token whose id is in truth the vocabulary's highest.
+        eos = self.text_config.eos_token_id
+        end = ids.argmax(-1) if eos == 2 else (ids == eos).int().argmax(-1)
+        return F.normalize(self.text_projection(hidden[torch.arange(len(ids)), end]), dim=-1)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in -1..1, of any size, to unit vectors [B, P]."""
+        size = self.vision_config.image_size
+        if pixels.shape[-2:] != (size, size):
+            pixels = F.interpolate(pixels, (size, size), mode="bicubic", antialias=True)
+        mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (self.MEAN, self.STD))
+        pixels = ((pixels.clamp(-1, 1) + 1) / 2 - mean) / std
+        return F.normalize(self.visual_projection(self.vision_model(pixels)), dim=-1)
