@@ -1,0 +1,44 @@
+"""zs2: training-free text-to-video from any Stable Diffusion checkpoint.
+
+    import zs2
+
+    pipe = zs2.load()              # the small model; or a folder, a single file, a hub id
+    clip = pipe("a small red ball on green grass", frames=8, lam=0.01, mu=0.98, seed=1)
+    clip.save("ball.mp4")
+
+The method is the paper's (Fine-gained Zero-shot Video Sampling, arXiv 2407.21475). Its two ideas
+are `zs2.noise` (section 3) and `zs2.attention` (section 4); `zs2.pipeline` is Algorithm 1.
+
+Letters, in code and in shape comments:
+
+    B   clips in a batch                    lam        KL target between neighbouring frames
+    G   guidance branches                   mu         momentum of attention, one a frame
+    F   frames (the paper's m)              alpha      share of noise kept from the frame before
+    C   channels                            alpha_bar  the diffusion's share of signal at step t
+    N   positions, height x width           K          candidates of the noise search
+    D   width of a prompt embedding         t          diffusion step, 999 is noise, 0 nearly clean
+
+Rows of the UNet are frames: B clips with F frames are [B*F, C, h, w], frames the fast part.
+"""
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+__all__ = ["Clip", "InputError", "NumericalError", "Pipeline", "load"]
+
+if TYPE_CHECKING:
+    from zs2.errors import InputError, NumericalError
+    from zs2.pipeline import Clip, Pipeline, load
+
+
+def __getattr__(name: str) -> object:
+    # Imported at first use, so that `import zs2.noise` alone pulls in nothing but torch.
+    if name in ("InputError", "NumericalError"):
+        from zs2 import errors
+
+        return getattr(errors, name)
+    if name in __all__:
+        from zs2 import pipeline
+
+        return getattr(pipeline, name)
+    raise AttributeError(f"module 'zs2' has no attribute {name!r}")

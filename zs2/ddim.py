@@ -47,7 +47,7 @@ class DDIM:
 
     @cached_property
     def alpha_bar(self) -> Tensor:
-        """Cumulative product of 1 - beta_t over the training steps, [num_train_timesteps] float64."""
+        """Cumulative product of 1 - beta_t, [num_train_timesteps] float64."""
         power = 0.5 if self.beta_schedule == "scaled_linear" else 1.0
         ends = self.beta_start**power, self.beta_end**power
         betas = torch.linspace(*ends, self.num_train_timesteps, dtype=torch.float64) ** (1 / power)

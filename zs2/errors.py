@@ -1,9 +1,15 @@
-"""What the user gave cannot be used: one clear sentence, shown without a traceback."""
+"""What the user can mend: one clear sentence, which the command line shows without a traceback.
+
+Every other exception is a bug.
+"""
 
 
 class InputError(ValueError):
     """A file, key or value from outside that zs2 cannot use.
 
     The message is one sentence that names the file, key or value and says what to do.
-    The command line prints it and exits with status 2; every other exception is a bug.
     """
+
+
+class NumericalError(ArithmeticError):
+    """NaN or Inf in a result. The message names the step and what to try."""

@@ -1,0 +1,33 @@
+"""Installs zs2 with its small model: weights/tiny becomes the package data folder zs2/tiny."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "zs2/__init__.py").read_text("utf-8"))[1]
+
+setup(
+    name="zs2",
+    version=VERSION,
+    description="Training-free text-to-video from any Stable Diffusion checkpoint",
+    long_description=(ROOT / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=["zs2", "zs2.kernels", "zs2.models", "zs2.tiny"],
+    package_dir={"zs2.tiny": "weights/tiny"},
+    package_data={"zs2.tiny": ["*.json", "*/*.json", "*/*.txt", "*/*.safetensors"]},
+    install_requires=[
+        "numpy>=1.26",
+        "safetensors>=0.4",
+        "tokenizers>=0.20",
+        "torch>=2.9",
+        'triton>=3.5; platform_system == "Linux"',
+    ],
+    extras_require={
+        "video": ["av>=14", "pillow>=11"],
+        "test": ["diffusers>=0.35", "pytest>=8", "transformers>=4.57"],
+    },
+)

@@ -1,0 +1,87 @@
+"""The one training loop of the recipe: seeded by step, resumable, averaged, logged."""
+
+import copy
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger("recipe")
+
+Loss = Callable[[torch.Generator], Tensor]
+M = TypeVar("M", bound=nn.Module)
+
+
+def fit(
+    name: str,
+    model: M,
+    loss: Loss,
+    folder: Path,
+    *,
+    steps: int,
+    lr: float,
+    average: float = 0.999,
+    seed: int = 0,
+    save_every: int = 100,
+) -> M:
+    """Train `model` for `steps` steps with AdamW and return the running average of its weights.
+
+    Step n draws all its randomness from a generator seeded by (seed, n), so a run that was
+    interrupted goes on from `folder/name.pt` and ends as if it had not been.
+
+    Args:
+        loss: computes the loss of one batch, drawn with the generator it is given.
+        lr: the highest learning rate: 2 % of the steps lead up to it, a cosine leads down to 0.
+        average: share of the old value in the running average, less in the first steps.
+    """
+    path = folder / f"{name}.pt"
+    averaged = copy.deepcopy(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
+    start = 0
+    if path.exists():
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(saved["model"])
+        averaged.load_state_dict(saved["averaged"])
+        if saved["optimizer"]:
+            optimizer.load_state_dict(saved["optimizer"])
+        start = saved["step"]
+        log.info("%s: resumed at step %d of %d", name, start, steps)
+
+    model.train()
+    recent, began = [], time.monotonic()
+    for step in range(start, steps):
+        warmup = min(1.0, (step + 1) / (0.02 * steps))
+        for group in optimizer.param_groups:
+            group["lr"] = lr * warmup * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        value = loss(torch.Generator().manual_seed(seed * 1_000_003 + step))
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        keep = min(average, (step + 1) / (step + 10))
+        with torch.no_grad():
+            for old, new in zip(averaged.parameters(), model.parameters(), strict=True):
+                old.lerp_(new, 1 - keep)
+
+        recent.append(float(value.detach()))
+        if (step + 1) % 50 == 0:
+            pace = (time.monotonic() - began) / (step + 1 - start)
+            log.info("%s %6d  loss %.4f  %.2f s a step", name, step + 1, sum(recent) / 50, pace)
+            recent.clear()
+        if (step + 1) % save_every == 0 or step + 1 == steps:
+            done = step + 1 == steps
+            state = {
+                "model": model.state_dict(),
+                "averaged": averaged.state_dict(),
+                "optimizer": None if done else optimizer.state_dict(),
+                "step": step + 1,
+            }
+            torch.save(state, path.with_suffix(".part"))
+            os.replace(path.with_suffix(".part"), path)
+    return averaged.eval()

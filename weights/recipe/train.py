@@ -1,0 +1,278 @@
+"""The recipe of the small model: scenes, tokenizer, CLIP, VAE and UNet, one after the other.
+
+    python -m weights.recipe.train --work ~/zs2-recipe
+
+Everything is seeded, logged to WORK/log.txt and resumed where it was interrupted; the finished
+model is written by `python -m weights.recipe.export`. No data is needed: `scenes.py` draws it.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from weights.recipe import scenes
+from weights.recipe.loop import fit, log
+from zs2.ddim import DDIM
+from zs2.models.clip import CLIP, CLIPTextConfig, CLIPVisionConfig
+from zs2.models.unet import UNet, UNetConfig
+from zs2.models.vae import VAE, VAEConfig
+from zs2.tokenizer import Tokenizer
+
+SIZE = 64  # pixels
+POOL = 49152  # scenes drawn once and kept
+STEPS = {"clip": 1500, "vae": 3000, "unet": 2400}
+PROMPT_DROPOUT = 0.1
+
+VAE_CONFIG = VAEConfig(
+    block_out_channels=(32, 64, 96), layers_per_block=1, norm_num_groups=16, scaling_factor=1.0
+)
+UNET_CONFIG = UNetConfig(
+    sample_size=16,
+    block_out_channels=(96, 160),
+    down_block_types=("CrossAttnDownBlock2D",) * 2,
+    up_block_types=("CrossAttnUpBlock2D",) * 2,
+    layers_per_block=1,
+    cross_attention_dim=128,
+    attention_head_dim=4,
+)
+PROJECTION = 128
+
+
+def text_config(vocabulary: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        eos_token_id=vocabulary - 1,
+    )
+
+
+VISION_CONFIG = CLIPVisionConfig(
+    image_size=SIZE,
+    patch_size=8,
+    hidden_size=192,
+    intermediate_size=768,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+)
+
+
+class Pool:
+    """The drawn scenes: captions, and pictures as uint8 [POOL, 3, SIZE, SIZE], drawn once."""
+
+    def __init__(self, work: Path, size: int = POOL, seed: int = 1) -> None:
+        self.scenes = scenes.sample(size, seed)
+        path = work / "scenes.pt"
+        if not path.exists():
+            log.info("drawing %d scenes", size)
+            drawn = []
+            for start in range(0, size, 128):
+                part = self.scenes[start : start + 128]
+                seeds = list(range(seed * size + start, seed * size + start + len(part)))
+                drawn.append(((scenes.draw(part, seeds, SIZE) + 1) * 127.5).round().to(torch.uint8))
+            torch.save(torch.cat(drawn), path)
+        self.pictures = torch.load(path, mmap=True, weights_only=True)
+
+    def batch(self, index: Tensor) -> Tensor:
+        """Pictures [B, 3, SIZE, SIZE] in -1..1."""
+        return self.pictures[index].float() / 127.5 - 1
+
+
+def train_tokenizer(work: Path) -> Tokenizer:
+    """CLIP's BPE in small: all bytes, and merges that make one token of every word of a caption."""
+    from tokenizers import Tokenizer as Trained
+    from tokenizers import models, pre_tokenizers, trainers
+
+    folder = work / "tokenizer"
+    if not (folder / "merges.txt").exists():
+        captions = sorted({s.caption for s in scenes.sample(20000, seed=0)})
+        trained = Trained(models.BPE(end_of_word_suffix="</w>"))
+        trained.pre_tokenizer = pre_tokenizers.Whitespace()
+        trainer = trainers.BpeTrainer(
+            vocab_size=4096, end_of_word_suffix="</w>", show_progress=False
+        )
+        trained.train_from_iterator(captions, trainer)
+        merges = [tuple(m) for m in json.loads(trained.to_str())["model"]["merges"]]
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        words = [*alphabet, *(a + "</w>" for a in alphabet), *(a + b for a, b in merges)]
+        words += ["<|startoftext|>", "<|endoftext|>"]
+        folder.mkdir(parents=True, exist_ok=True)
+        vocabulary = {word: i for i, word in enumerate(words)}
+        (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False) + "\n")
+        lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
+        (folder / "merges.txt").write_text("\n".join(lines) + "\n")
+        special = {
+            "bos_token": "<|startoftext|>",
+            "eos_token": "<|endoftext|>",
+            "pad_token": "<|endoftext|>",
+            "unk_token": "<|endoftext|>",
+        }
+        (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n")
+        config = {**special, "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return Tokenizer.load(folder)
+
+
+def train_clip(work: Path, pool: Pool, ids: Tensor, vocabulary: int) -> CLIP:
+    """Contrastive training; scenes that share a caption in a batch are not each other's negatives.
+
+    Args:
+        ids: the token ids of each scene's caption, [POOL, 77].
+    """
+    torch.manual_seed(2)
+    model = CLIP(text_config(vocabulary), VISION_CONFIG, PROJECTION)
+    for embedding in (m for m in model.modules() if isinstance(m, nn.Embedding)):
+        nn.init.normal_(embedding.weight, std=0.02)
+    # The text tower is causal: what follows the longest caption's end changes nothing before it.
+    ids = ids[:, : int((ids == vocabulary - 1).int().argmax(1).max()) + 1]
+
+    def loss(generator: torch.Generator) -> Tensor:
+        index = torch.randint(len(ids), (128,), generator=generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            image, text = model.encode_image(pool.batch(index)), model.encode_text(ids[index])
+        scores = model.logit_scale.clamp(max=4.6).exp() * image.float() @ text.float().T
+        same = (ids[index][:, None] == ids[index]).all(-1) & ~torch.eye(len(index)).bool()
+        scores = scores.masked_fill(same, -torch.inf)
+        target = torch.arange(len(index))
+        return (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
+
+    return fit("clip", model, loss, work, steps=STEPS["clip"], lr=1e-3, seed=2)
+
+
+def train_vae(work: Path, pool: Pool) -> VAE:
+    """L1 reconstruction of crops with a whisper of KL; then latents get mean 0 and variance 1."""
+    torch.manual_seed(3)
+    model = VAE(VAE_CONFIG).to(memory_format=torch.channels_last)
+
+    def loss(generator: torch.Generator) -> Tensor:
+        index = torch.randint(POOL, (32,), generator=generator)
+        top, left = torch.randint(0, SIZE - 32 + 1, (2,), generator=generator).tolist()
+        x = pool.batch(index)[..., top : top + 32, left : left + 32]
+        with torch.autocast("cpu", torch.bfloat16):
+            mean, logvar = model.encode(x.contiguous(memory_format=torch.channels_last))
+            mean, logvar = mean.float(), logvar.float()
+            z = mean + (logvar / 2).exp() * torch.randn(mean.shape, generator=generator)
+            y = model.decode(z).float()
+        kl = (mean.square() + logvar.exp() - 1 - logvar).mean()
+        return (y - x).abs().mean() + (y - x).square().mean() + 1e-5 * kl
+
+    averaged = fit("vae", model, loss, work, steps=STEPS["vae"], lr=1.5e-3, seed=3)
+    with torch.no_grad():
+        latents = torch.cat([averaged.encode(pool.batch(i))[0] for i in batches(2048)])
+        normalise(averaged, latents)
+    torch.save(averaged.state_dict(), work / "vae-normalised.pt")
+    return averaged
+
+
+def normalise(vae: VAE, latents: Tensor) -> None:
+    """Fold each latent channel's mean and size into the 1x1 convolutions around it: exact.
+
+    One scaling factor for all channels, as SD has it, could not.
+    """
+    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    channels = len(mean)
+    quant, post = vae.quant_conv, vae.post_quant_conv
+    assert quant.bias is not None
+    assert post.bias is not None
+    quant.weight[:channels] /= std[:, None, None, None]
+    quant.bias[:channels] = (quant.bias[:channels] - mean) / std
+    quant.bias[channels:] -= 2 * std.log()
+    post.bias += post.weight[:, :, 0, 0] @ mean
+    post.weight *= std[:, None, None]
+
+
+def batches(count: int, size: int = 64) -> list[Tensor]:
+    return list(torch.arange(count).split(size))
+
+
+@torch.no_grad()
+def encode_pool(work: Path, pool: Pool, vae: VAE) -> Tensor:
+    """Latents of the whole pool, [POOL, 4, 16, 16] bfloat16, encoded once."""
+    path = work / "latents.pt"
+    if not path.exists():
+        log.info("encoding the scenes")
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = [vae.encode(pool.batch(i))[0].bfloat16() for i in batches(POOL)]
+        torch.save(torch.cat(latents), path)
+    return torch.load(path, weights_only=True)
+
+
+def train_unet(work: Path, latents: Tensor, texts: Tensor, empty: Tensor, caption: Tensor) -> UNet:
+    """Epsilon prediction on SD's schedule, weighted by min(SNR, 5) / SNR (Hang et al., Min-SNR).
+
+    Args:
+        texts: embeddings of the distinct captions, [n, 77, D].
+        empty: which of them is the empty prompt's, [].
+        caption: which of them belongs to each latent, [POOL].
+    """
+    torch.manual_seed(4)
+    model = UNet(UNET_CONFIG).to(memory_format=torch.channels_last)
+    for key, parameter in model.named_parameters():  # each residual branch begins at zero
+        if key.endswith(("conv2.weight", "proj_out.weight", "conv_out.weight")):
+            nn.init.zeros_(parameter)
+    alpha_bar = DDIM().alpha_bar.float()
+
+    def loss(generator: torch.Generator) -> Tensor:
+        index = torch.randint(len(latents), (64,), generator=generator)
+        x = latents[index].float()
+        # One timestep from each 64th of the schedule: less variance than independent draws.
+        t = (torch.arange(64) + torch.rand(64, generator=generator)) * len(alpha_bar) / 64
+        t = t.long()
+        a = alpha_bar[t][:, None, None, None]
+        eps = torch.randn(x.shape, generator=generator)
+        dropped = torch.rand(64, generator=generator) < PROMPT_DROPOUT
+        context = texts[caption[index].where(~dropped, empty)].float()
+        x = (a.sqrt() * x + (1 - a).sqrt() * eps).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted, _ = model(x, t, context)
+        snr = a / (1 - a)
+        return ((predicted.float() - eps).square() * (snr.clamp(max=5) / snr)).mean()
+
+    return fit("unet", model, loss, work, steps=STEPS["unet"], lr=8e-4, seed=4)
+
+
+@torch.no_grad()
+def embed(clip: CLIP, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Embeddings of the distinct rows of ids, [n, 77, D] bfloat16, and each row's index there."""
+    distinct, index = ids.unique(dim=0, return_inverse=True)
+    parts = [clip.text_model(part).bfloat16() for part in distinct.split(256)]
+    return torch.cat(parts), index
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the small model from nothing.")
+    parser.add_argument("--work", type=Path, required=True, help="folder for data and checkpoints")
+    parser.add_argument("--stage", choices=["clip", "vae", "unet", "all"], default="all")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(message)s",
+        handlers=[logging.StreamHandler(sys.stderr), logging.FileHandler(args.work / "log.txt")],
+    )
+    pool = Pool(args.work)
+    tokenizer = train_tokenizer(args.work)
+    ids = tokenizer.encode(["", *(s.caption for s in pool.scenes)])
+    vocabulary = int(ids[0, 1]) + 1  # the end token is the last
+    if args.stage in ("clip", "all"):
+        train_clip(args.work, pool, ids[1:], vocabulary)
+    if args.stage in ("vae", "all"):
+        train_vae(args.work, pool)
+    if args.stage in ("unet", "all"):
+        clip = train_clip(args.work, pool, ids[1:], vocabulary)
+        texts, index = embed(clip, ids)
+        vae = train_vae(args.work, pool)
+        latents = encode_pool(args.work, pool, vae)
+        train_unet(args.work, latents, texts, index[0], index[1:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Where to compute, and in which precision, when the user leaves it to us."""
+
+import torch
+
+from zs2.errors import InputError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """auto (CUDA, else Apple's MPS, else the CPU), cpu, cuda, cuda:N or mps.
+
+    Raises:
+        InputError: no such device here.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    kind, _, index = name.partition(":")
+    known = kind in ("cpu", "cuda", "mps") and (not index or (kind == "cuda" and index.isdigit()))
+    if not known:
+        raise InputError(f"device {name} is not known: use auto, cpu, cuda, cuda:N or mps")
+    if (kind == "cuda" and not cuda) or (kind == "mps" and not mps):
+        raise InputError(f"device {name} is not available here: use --device cpu")
+    if index and int(index) >= torch.cuda.device_count():
+        raise InputError(f"device {name} is absent: there are {torch.cuda.device_count()} here")
+    return torch.device(name)
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """auto, fp32, bf16 or fp16; auto is the fastest that is safe on the device.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if name in DTYPES:
+        return DTYPES[name]
+    if name != "auto":
+        raise InputError(f"dtype {name} is not known: use auto, {', '.join(DTYPES)}")
+    if device.type in ("cuda", "mps"):
+        return torch.float16
+    # bf16 pays where the processor multiplies it: twice as fast as fp32 with AVX-512, six times
+    # with AMX, and slower than fp32 everywhere else.
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else torch.float32

@@ -1,0 +1,36 @@
+"""How a clip moves and holds together, from its pixels alone. A still clip wins every consistency
+number, so each is printed beside `motion`."""
+
+import torch
+from torch import Tensor
+
+
+def motion(frames: Tensor) -> float:
+    """Mean absolute difference of adjacent frames, 0..255, for uint8 frames [F, H, W, 3]."""
+    if len(frames) < 2:
+        return 0.0
+    return float((frames[1:].float() - frames[:-1].float()).abs().mean())
+
+
+def flicker(frames: Tensor) -> float:
+    """Temporal flickering score of VBench, (255 - motion) / 255: 1 is a still clip."""
+    return 1 - motion(frames) / 255
+
+
+def colour_histogram(frames: Tensor) -> Tensor:
+    """Share of pixels in each of 4x4x4 colour bins: uint8 [F, H, W, 3] to [F, 64]."""
+    bins = (frames // 64).long()
+    index = (bins[..., 0] * 16 + bins[..., 1] * 4 + bins[..., 2]).flatten(1)  # (F, H*W)
+    counts = torch.zeros(len(frames), 64).scatter_add_(1, index, torch.ones(index.shape))
+    return counts / index.shape[1]
+
+
+def appearance_distance(frames: Tensor) -> float:
+    """Mean L1 distance of each later frame's colour histogram to frame 1's, 0..2.
+
+    Says whether the look is kept; unlike pixel differences, it does not count motion.
+    """
+    if len(frames) < 2:
+        return 0.0
+    histogram = colour_histogram(frames)
+    return float((histogram[1:] - histogram[0]).abs().sum(-1).mean())

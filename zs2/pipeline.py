@@ -1,0 +1,350 @@
+"""Algorithm 1: a prompt becomes a clip.
+
+noise   eps^1..eps^F from the dependency noise model      zs2.noise
+sample  DDIM over the UNet, with momentum attention       zs2.ddim, zs2.models.unet
+decode  latents to pixels                                 zs2.models.vae
+
+pipe = zs2.load()
+clip = pipe("a small red ball on green grass", frames=8, lam=0.01, mu=0.98, seed=1)
+clip.save("ball.mp4")
+"""
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import zs2
+from zs2 import media
+from zs2.attention import FrameAttention, State
+from zs2.device import DTYPES, pick_device, pick_dtype
+from zs2.errors import NumericalError
+from zs2.metrics import flicker, motion
+from zs2.noise import (
+    DependencyNoise,
+    IndependentNoise,
+    MixedNoise,
+    NoiseModel,
+    PerFrame,
+    ProgressiveNoise,
+    correlation,
+    sample_noise,
+)
+from zs2.weights import SMALL, Weights, load_weights
+
+
+@dataclass
+class Clip:
+    """Frames, and the settings that made them.
+
+    Attributes:
+        frames: uint8 RGB [F, H, W, 3].
+        latents: float32 [F, C, h, w], what the frames were decoded from.
+        settings: named as the command line's options; `save` stores them in the file.
+        correlation: of frame 1's noise with the last frame's.
+    """
+
+    frames: Tensor
+    latents: Tensor
+    settings: dict[str, object]
+    correlation: float
+    fps: float = field(default=8.0)
+
+    @property
+    def motion(self) -> float:
+        """Mean absolute difference of adjacent frames, 0..255."""
+        return motion(self.frames)
+
+    @property
+    def flicker(self) -> float:
+        """Temporal flickering score, 1 for a still clip."""
+        return flicker(self.frames)
+
+    def save(self, path: str | Path, fps: float | None = None, overwrite: bool = False) -> Path:
+        """Write the clip as .mp4, .gif, .webp or .png, its settings inside (`zs2.media.save`).
+
+        Returns:
+            What was written: the path, or a folder for several frames and .png.
+        """
+        fps = fps or self.fps
+        return media.save(Path(path), self.frames, fps, {**self.settings, "fps": fps}, overwrite)
+
+
+def noise_model(
+    kind: str, lam: PerFrame = 0.01, alpha: PerFrame | None = None, candidates: int = 10
+) -> NoiseModel:
+    """A noise model by its name; `alpha` is for mixed and progressive noise only.
+
+    Raises:
+        ValueError: an unknown name, a value out of range, or an alpha that has no use.
+    """
+    if alpha is not None and kind not in ("mixed", "progressive"):
+        raise ValueError(f"alpha is for mixed and progressive noise: {kind} noise has none")
+    if kind == "dependency":
+        return DependencyNoise(lam, candidates)
+    if kind == "independent":
+        return IndependentNoise()
+    if kind == "mixed":
+        return MixedNoise() if alpha is None else MixedNoise(alpha)
+    if kind == "progressive":
+        return ProgressiveNoise() if alpha is None else ProgressiveNoise(alpha)
+    raise ValueError(f"noise is dependency, independent, mixed or progressive, not {kind!r}")
+
+
+def frame_attention(kind: str, mu: float | Sequence[float], frames: int) -> FrameAttention:
+    """How frames share attention, by name.
+
+    Raises:
+        ValueError: an unknown name, or a mu out of range.
+    """
+    if kind == "momentum":
+        return FrameAttention.momentum(mu, frames)
+    if kind == "self":
+        return FrameAttention.self_attention(frames)
+    if kind == "cross-frame":
+        return FrameAttention.cross_frame(frames)
+    raise ValueError(f"attention is momentum, self or cross-frame, not {kind!r}")
+
+
+class Pipeline:
+    """A Stable Diffusion checkpoint that samples clips."""
+
+    def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
+        self.weights = weights
+        self.device, self.dtype = device, dtype
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        negative: str = "",
+        frames: int = 8,
+        size: tuple[int, int] | None = None,
+        steps: int | None = None,
+        cfg: float | None = None,
+        seed: int | Sequence[int] | None = None,
+        lam: PerFrame = 0.01,
+        mu: PerFrame = 0.98,
+        alpha: PerFrame | None = None,
+        candidates: int = 10,
+        noise: str = "dependency",
+        attention: str = "momentum",
+        chunk: int | None = None,
+        split_guidance: bool = False,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> "Clip | list[Clip]":
+        """Sample one clip, or one for each of several prompts (section 5, Algorithm 1).
+
+        Args:
+            negative: what to steer away from, where guidance is on.
+            frames: F, at least 1; 1 makes a still, and frame 1 of a clip is that still.
+            size: (width, height) in pixels, multiples of `self.multiple`.
+            steps, cfg: DDIM steps and guidance scale; None takes the model's own. 1 is no guidance.
+            seed: one for all prompts, or one for each; None draws one.
+            lam, alpha, candidates, noise: the noise model, see `noise_model`.
+            mu, attention: how frames share attention, see `frame_attention`.
+            chunk: frames computed at a time: the same clip in less memory.
+            split_guidance: run the guidance branches one after the other: less memory again.
+            progress: called with (step, steps) after each step.
+
+        Returns:
+            A clip for a string, a list of clips for a sequence of prompts.
+
+        Raises:
+            ValueError: a value out of range.
+            NumericalError: NaN or Inf appeared; the step is named.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        defaults = self.weights.sample
+        steps = defaults.steps if steps is None else steps
+        cfg = defaults.cfg if cfg is None else cfg
+        size = size or (defaults.size, defaults.size)
+        if seed is None:
+            seed = secrets.randbelow(2**32)
+        seeds = [seed] * len(prompts) if isinstance(seed, int) else list(seed)
+        if len(seeds) != len(prompts):
+            raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give 1 or as many")
+
+        sharing = frame_attention(attention, mu, frames)
+        start = sample_noise(
+            noise_model(noise, lam, alpha, candidates), seeds, frames, self.latent_shape(size)
+        )
+        latents = start.to(self.device)
+        sampling = self.denoise(
+            latents,
+            self.encode(prompts),
+            self.encode([negative] * len(prompts)) if cfg != 1 else None,
+            self.weights.ddim.timesteps(steps),
+            cfg=cfg,
+            attention=sharing,
+            chunk=chunk,
+            split_guidance=split_guidance,
+        )
+        for step, latents in enumerate(sampling, start=1):
+            if progress:
+                progress(step, steps)
+
+        settings = {
+            "zs2": zs2.__version__,
+            "negative": negative,
+            "model": self.weights.name,
+            "frames": frames,
+            "size": f"{size[0]}x{size[1]}",
+            "steps": steps,
+            "cfg": cfg,
+            "lam": lam if noise == "dependency" else None,
+            "mu": mu if attention == "momentum" else None,
+            "alpha": alpha,
+            "candidates": candidates if noise == "dependency" else None,
+            "noise": noise,
+            "attention": attention,
+            "chunk": chunk,
+            "split-guidance": split_guidance,
+            "dtype": next(name for name, dtype in DTYPES.items() if dtype == self.dtype),
+            "prediction": self.weights.ddim.prediction_type.removesuffix("_prediction"),
+        }
+        realised = correlation(start)[:, -1].tolist()
+        clips = [
+            Clip(self.decode(x), x.cpu(), {"prompt": p, "seed": s, **settings}, r)
+            for p, s, x, r in zip(prompts, seeds, latents, realised, strict=True)
+        ]
+        return clips[0] if isinstance(prompt, str) else clips
+
+    @property
+    def multiple(self) -> int:
+        """Width and height are multiples of this many pixels."""
+        return self.weights.vae.config.factor
+
+    def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """(C, h, w) of a frame's latent for (width, height) in pixels.
+
+        Raises:
+            ValueError: a side that is not a positive multiple of `self.multiple`.
+        """
+        for side in size:
+            if side < 1 or side % self.multiple:
+                raise ValueError(f"sides must be multiples of {self.multiple} pixels, got {side}")
+        width, height = (side // self.multiple for side in size)
+        return self.weights.unet.config.in_channels, height, width
+
+    @torch.inference_mode()
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """Prompts to embeddings [B, 77, D]."""
+        ids = self.weights.tokenizer.encode(list(prompts)).to(self.device)
+        return self.weights.text_encoder(ids)
+
+    @torch.inference_mode()
+    def denoise(
+        self,
+        latents: Tensor,
+        prompt: Tensor,
+        negative: Tensor | None,
+        levels: Sequence[tuple[int, int]],
+        *,
+        cfg: float = 7.5,
+        attention: FrameAttention,
+        chunk: int | None = None,
+        split_guidance: bool = False,
+    ) -> Iterator[Tensor]:
+        """DDIM with frames that share attention: yields the latents after every step.
+
+        Args:
+            latents: the initial noise [B, F, C, h, w], float32.
+            prompt, negative: embeddings [B, 77, D]; without `negative` there is no guidance.
+            levels: pairs (t, next t), as `DDIM.timesteps` gives them.
+            chunk: frames at a time inside each step; the carried state makes any value exact.
+
+        Raises:
+            ValueError: a chunk below 1.
+            NumericalError: NaN or Inf appeared; the step is named.
+        """
+        frames = latents.shape[1]
+        chunk = frames if chunk is None else chunk
+        if chunk < 1:
+            raise ValueError(f"chunk must be at least 1 frame, got {chunk}")
+        # Each group of guidance branches is one pass through the UNet, with a state of its own.
+        branches = [prompt] if negative is None else [negative, prompt]
+        groups = branches if split_guidance else [torch.cat(branches)]
+
+        for step, (t, to) in enumerate(levels, start=1):
+            states: list[State | None] = [None] * len(groups)
+            predicted = []
+            for begin in range(0, frames, chunk):
+                end = min(begin + chunk, frames)
+                rows = latents[:, begin:end].to(self.dtype)  # (B, F, C, h, w)
+                outputs = []
+                for g, context in enumerate(groups):
+                    x = rows.repeat(len(context) // len(rows), 1, 1, 1, 1).flatten(0, 1)
+                    eps, states[g] = self.weights.unet(
+                        x,
+                        torch.tensor(t, device=self.device),
+                        context,
+                        attention.chunk(begin, end),
+                        states[g],
+                    )
+                    outputs.append(eps.float().unflatten(0, (-1, end - begin)))
+                eps = torch.cat(outputs)  # (G*B, F, C, h, w)
+                if negative is not None:
+                    unconditional, conditional = eps.chunk(2)
+                    eps = unconditional + cfg * (conditional - unconditional)
+                predicted.append(eps)
+            latents = self.weights.ddim.step(latents, torch.cat(predicted, dim=1), t, to)
+            if not latents.isfinite().all():
+                raise NumericalError(
+                    f"NaN or Inf in the latents at step {step} of {len(levels)} (t = {t})"
+                    + self._remedy()
+                )
+            yield latents
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [F, C, h, w] to frames uint8 [F, H, W, 3] on the CPU, one frame at a time.
+
+        Raises:
+            NumericalError: NaN or Inf appeared.
+        """
+        vae, frames = self.weights.vae, []
+        for i, latent in enumerate(latents.to(self.device), start=1):
+            z = (latent / vae.config.scaling_factor).to(self.dtype)
+            pixels = vae.decode(z[None])[0].float()
+            if not pixels.isfinite().all():
+                raise NumericalError(f"NaN or Inf while decoding frame {i}" + self._remedy())
+            pixels = ((pixels + 1) * 127.5).round().clamp(0, 255)
+            frames.append(pixels.to(torch.uint8).permute(1, 2, 0).cpu())
+        return torch.stack(frames)
+
+    def _remedy(self) -> str:
+        if self.dtype == torch.float32:
+            return ": the weights, or the prediction type, do not fit this model"
+        return ": the model overflows in this precision, use --dtype fp32 (or bf16)"
+
+
+def load(
+    model: str | Path = SMALL,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    prediction: str | None = None,
+    tokenizer: str | Path | None = None,
+) -> Pipeline:
+    """A pipeline from a checkpoint: a folder, a single file, or a hub id; by default the small one.
+
+    Args:
+        device: auto, cpu, cuda, cuda:N or mps.
+        dtype: auto, fp32, bf16 or fp16.
+        prediction: epsilon or v, where the checkpoint does not say.
+        tokenizer: a folder with CLIP's vocabulary, for single files.
+
+    Raises:
+        InputError: the checkpoint, device or dtype cannot be used.
+    """
+    chosen = pick_device(device)
+    kind = pick_dtype(dtype, chosen)
+    weights = load_weights(
+        model, device=chosen, dtype=kind, prediction=prediction, tokenizer=tokenizer
+    )
+    return Pipeline(weights, chosen, kind)

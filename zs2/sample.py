@@ -1,0 +1,355 @@
+"""The command line: python -m zs2.sample "PROMPT" [options]."""
+
+import argparse
+import re
+import secrets
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from zs2 import media
+from zs2.attention import FrameAttention
+from zs2.errors import InputError, NumericalError
+from zs2.metrics import flicker, motion
+from zs2.noise import per_frame
+from zs2.pipeline import Clip, Pipeline, frame_attention, load, noise_model
+
+EXAMPLES = """\
+examples:
+  python -m zs2.sample "a small red ball on green grass"
+  python -m zs2.sample "two big blue stars at night" --lam 0.1 --frames 16 -o stars.gif
+  python -m zs2.sample "a bear dancing on the street" -m v1-5-pruned-emaonly.safetensors
+  python -m zs2.sample "a heart in the snow" --frames 1 -o still.png
+
+Frame 1 of a clip is the still of the same seed: find a still you like, then animate it.
+More motion: raise --lam. Steadier looks: raise --mu.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(2, f"zs2: {message}\n")
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        prog="python -m zs2.sample",
+        usage='%(prog)s "PROMPT" [options]',
+        description="Make a video from a prompt with any Stable Diffusion checkpoint.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to show")
+
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "-m",
+        "--model",
+        metavar="PATH",
+        help="checkpoint: a folder, a .safetensors file or a hub id (default: the small model)",
+    )
+    group.add_argument(
+        "--prediction", choices=["epsilon", "v"], help="what the model predicts, if it does not say"
+    )
+    group.add_argument(
+        "--tokenizer", metavar="DIR", help="folder with CLIP's vocabulary, for single files"
+    )
+
+    group = parser.add_argument_group("picture")
+    group.add_argument(
+        "-n", "--negative", default="", metavar="TEXT", help="what to steer away from"
+    )
+    group.add_argument(
+        "--size", type=size, metavar="N|WxH", help="in pixels (default: the model's)"
+    )
+    group.add_argument(
+        "-s", "--steps", type=int, metavar="N", help="DDIM steps (default: the model's)"
+    )
+    group.add_argument(
+        "--cfg", type=float, metavar="X", help="guidance scale, 1 is none (default: the model's)"
+    )
+    group.add_argument("--seed", type=int, metavar="N", help="default: a random one, printed")
+    group.add_argument(
+        "--prompts-file", type=Path, metavar="FILE", help="one prompt a line: a clip of each"
+    )
+
+    group = parser.add_argument_group(
+        "motion", "values with a comma are one for each frame: --lam 0,0.1,0.1,0.2"
+    )
+    group.add_argument(
+        "--frames", type=int, default=8, metavar="N", help="1 is a still (default: 8)"
+    )
+    group.add_argument(
+        "--lam",
+        type=numbers,
+        default=0.01,
+        metavar="X",
+        help="motion: KL between frames' noise, 0 is still, inf independent (default: 0.01)",
+    )
+    group.add_argument(
+        "--mu",
+        type=numbers,
+        default=0.98,
+        metavar="X",
+        help="steadiness: momentum of attention, 0..1 (default: 0.98)",
+    )
+    group.add_argument(
+        "--noise",
+        choices=["dependency", "independent", "mixed", "progressive"],
+        default="dependency",
+        help="the noise model (default: dependency)",
+    )
+    group.add_argument(
+        "--alpha", type=numbers, metavar="X", help="share of noise kept, for mixed and progressive"
+    )
+    group.add_argument(
+        "--candidates", type=int, default=10, metavar="K", help="of the noise search (default: 10)"
+    )
+    group.add_argument(
+        "--attention",
+        choices=["momentum", "self", "cross-frame"],
+        default="momentum",
+        help="how frames share attention (default: momentum)",
+    )
+
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=".mp4 .gif .webp .png; several frames and .png make a folder "
+        "(default: a name made of prompt and seed)",
+    )
+    group.add_argument(
+        "--fps", type=float, default=8, metavar="X", help="frames a second (default: 8)"
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+
+    group = parser.add_argument_group("speed and memory")
+    group.add_argument(
+        "--chunk", type=int, metavar="N", help="frames computed at a time: same clip, less memory"
+    )
+    group.add_argument(
+        "--split-guidance", action="store_true", help="guidance branches one after the other"
+    )
+    group.add_argument("--dtype", choices=["auto", "fp32", "bf16", "fp16"], default="auto")
+    group.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:n]|mps")
+    return parser
+
+
+def numbers(text: str) -> float | tuple[float, ...]:
+    """One number, or several with commas between."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a number nor numbers with commas between"
+        ) from None
+    return values[0] if len(values) == 1 else values
+
+
+def size(text: str) -> tuple[int, int]:
+    """(width, height) from "512" or "768x512"."""
+    match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", text)
+    sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: give pixels as 512 or 768x512")
+    return sides
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse impossible values before a model is loaded.
+
+    Raises:
+        InputError: the value is named.
+    """
+    if args.steps is not None and args.steps < 1:
+        raise InputError(f"--steps must be at least 1, got {args.steps}")
+    if args.frames < 1:
+        raise InputError(f"--frames must be at least 1, got {args.frames}")
+    if args.chunk is not None and args.chunk < 1:
+        raise InputError(f"--chunk must be at least 1 frame, got {args.chunk}")
+    if args.cfg is not None and not abs(args.cfg) < float("inf"):
+        raise InputError(f"--cfg must be a finite number, got {args.cfg}")
+    if not 0 < args.fps < float("inf"):
+        raise InputError(f"--fps must be above 0, got {args.fps:g}")
+    if args.seed is not None and not 0 <= args.seed < 2**63:
+        raise InputError(f"--seed must lie in 0..2^63-1, got {args.seed}")
+    try:
+        for option in ("lam", "alpha"):
+            if (value := getattr(args, option)) is not None:
+                per_frame(option, value, args.frames)
+        noise_model(args.noise, args.lam, args.alpha, args.candidates)
+        frame_attention(args.attention, args.mu, args.frames)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def read_prompts(args: argparse.Namespace) -> list[str]:
+    """The prompt, or the lines of --prompts-file.
+
+    Raises:
+        InputError: both or none are given, or the file has none.
+    """
+    if (args.prompt is None) == (args.prompts_file is None):
+        raise InputError('give either a "PROMPT" or --prompts-file FILE')
+    if args.prompts_file is None:
+        return [args.prompt]
+    try:
+        lines = args.prompts_file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{args.prompts_file} cannot be read as text: {error}") from error
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise InputError(f"{args.prompts_file} holds no prompt: write one a line")
+    return prompts
+
+
+def outputs(args: argparse.Namespace, prompts: Sequence[str], seed: int) -> list[Path]:
+    """Where each clip goes; every one is checked now, before any sampling.
+
+    Raises:
+        InputError: a path cannot be written to.
+    """
+    if args.output is not None and len(prompts) > 1:
+        name: Path = args.output
+        paths = [name.with_stem(f"{name.stem}-{i:04d}") for i in range(1, len(prompts) + 1)]
+    elif args.output is not None:
+        paths = [args.output]
+    else:
+        suffix = ".png" if args.frames == 1 else ".mp4"
+        paths = []
+        for prompt in prompts:
+            words = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:60].rstrip("-") or "clip"
+            paths.append(Path(f"{words}-{seed}{suffix}"))
+    for path in paths:
+        try:
+            media.check_output(path, args.frames, args.overwrite)
+        except InputError as error:
+            raise InputError(
+                str(error).replace("allow to overwrite it", "use --overwrite")
+            ) from None
+    return paths
+
+
+def fit_size(sides: tuple[int, int] | None, pipe: Pipeline) -> tuple[int, int] | None:
+    """Round a size to what the model can do, and say so."""
+    if sides is None:
+        return None
+    m = pipe.multiple
+    width, height = (max(m, (side + m // 2) // m * m) for side in sides)
+    if (width, height) != sides:
+        print(
+            f"zs2: size {sides[0]}x{sides[1]} rounded to {width}x{height}, a multiple of {m}",
+            file=sys.stderr,
+        )
+    return width, height
+
+
+def progress_bar(step: int, steps: int) -> None:
+    """A bar on stderr, where that is a terminal."""
+    if sys.stderr.isatty():
+        done = 30 * step // steps
+        end = "\r\x1b[K" if step == steps else ""
+        print(
+            f"\r{'━' * done}{'╌' * (30 - done)} {step}/{steps}",
+            end=end,
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def peak_memory(pipe: Pipeline) -> str:
+    if pipe.device.type == "cuda":
+        import torch
+
+        return f"{torch.cuda.max_memory_allocated(pipe.device) / 2**30:.2f} GiB"
+    import resource
+
+    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB elsewhere
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**30:.2f} GiB"
+
+
+def summary(clip: Clip, pipe: Pipeline, sharing: FrameAttention, seconds: float, path: Path) -> str:
+    """One line that says what was made."""
+    layers = pipe.weights.unet.attention_layers if sharing.active else 0
+    parts = [f"seed {clip.settings['seed']}"]
+    if len(clip.frames) > 1:
+        parts += [
+            f"{clip.settings['attention']} active in {layers} layers"
+            if layers
+            else "no shared attention",
+            f"noise correlation 1-{len(clip.frames)} {clip.correlation:.3f}",
+            f"motion {motion(clip.frames):.1f}",
+            f"flicker {flicker(clip.frames):.3f}",
+        ]
+    parts += [f"{seconds:.1f} s", f"peak {peak_memory(pipe)}", str(path)]
+    return ", ".join(parts)
+
+
+def run(args: argparse.Namespace) -> None:
+    check(args)
+    prompts = read_prompts(args)
+    seed = secrets.randbelow(2**32) if args.seed is None else args.seed
+    paths = outputs(args, prompts, seed)
+    options = {} if args.model is None else {"model": args.model}
+    pipe = load(
+        **options,
+        device=args.device,
+        dtype=args.dtype,
+        prediction=args.prediction,
+        tokenizer=args.tokenizer,
+    )
+    sides = fit_size(args.size, pipe)
+    total = pipe.weights.ddim.num_train_timesteps
+    if args.steps is not None and args.steps > total:
+        raise InputError(f"--steps must be at most {total} for this model, got {args.steps}")
+    for prompt, path in zip(prompts, paths, strict=True):
+        began = time.monotonic()
+        clip = pipe(
+            prompt,
+            negative=args.negative,
+            frames=args.frames,
+            size=sides,
+            steps=args.steps,
+            cfg=args.cfg,
+            seed=seed,
+            lam=args.lam,
+            mu=args.mu,
+            alpha=args.alpha,
+            candidates=args.candidates,
+            noise=args.noise,
+            attention=args.attention,
+            chunk=args.chunk,
+            split_guidance=args.split_guidance,
+            progress=progress_bar,
+        )
+        assert isinstance(clip, Clip)
+        seconds = time.monotonic() - began
+        written = clip.save(path, args.fps, args.overwrite)
+        sharing = frame_attention(args.attention, args.mu, args.frames)
+        print(summary(clip, pipe, sharing, seconds, written))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    warnings.showwarning = lambda message, *_: print(f"zs2: {message}", file=sys.stderr)  # type: ignore[assignment]
+    try:
+        run(args)
+    except (InputError, NumericalError) as error:
+        print(f"zs2: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"zs2: the clip was not written: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nzs2: interrupted, nothing half-written is left", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
