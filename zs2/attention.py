@@ -12,7 +12,7 @@ sum to 1 and the projections to K and V are affine, so scanning h once equals sc
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 
 import torch
@@ -26,20 +26,23 @@ State = list[Tensor]
 
 @dataclass(frozen=True)
 class FrameAttention:
-    """How F frames share attention: one momentum a frame.
+    """How the F frames of a clip share attention: one momentum a frame.
 
     Attributes:
-        mu: momentum of each frame, F values in 0..1. The first frame of a clip has none before
+        mu: momentum of each frame of the clip, F values in 0..1. The first frame has none before
             it, so its value has no effect.
+        start, stop: the chunk of frames that is computed at once; by default all of them.
 
     Raises:
         ValueError: a value outside 0..1, or no frame at all.
     """
 
     mu: tuple[float, ...]
+    start: int = 0
+    stop: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.mu:
+        if not self.chunk_mu:
             raise ValueError("a clip needs at least one frame")
         for mu in self.mu:
             if not 0 <= mu <= 1:
@@ -65,16 +68,22 @@ class FrameAttention:
 
     @property
     def frames(self) -> int:
-        return len(self.mu)
+        """Frames in this chunk."""
+        return len(self.chunk_mu)
+
+    @property
+    def chunk_mu(self) -> tuple[float, ...]:
+        """Momentum of each frame in this chunk."""
+        return self.mu[self.start : self.stop]
 
     @property
     def active(self) -> bool:
-        """Whether frames share anything at all."""
-        return any(self.mu)
+        """Whether the clip's frames share anything at all."""
+        return any(self.mu[1:])
 
     def chunk(self, start: int, stop: int) -> "FrameAttention":
-        """The same attention for frames start..stop-1 alone."""
-        return FrameAttention(self.mu[start:stop])
+        """The same attention for the clip's frames start..stop-1 alone."""
+        return replace(self, start=start, stop=stop)
 
     def share(self, state: State | None = None) -> "Share":
         """What one forward pass hands to its self-attentions, begun from the chunk before."""
@@ -99,7 +108,7 @@ class Share:
         if not self.attention.active:
             return h
         if self._mu is None:
-            self._mu = torch.tensor(self.attention.mu, device=h.device)
+            self._mu = torch.tensor(self.attention.chunk_mu, device=h.device)
         x = h.unflatten(0, (-1, self.attention.frames))  # (B, F, N, C)
         y, final = momentum_scan(x, self._mu, next(self._carried))
         self.state.append(final)

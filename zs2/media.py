@@ -60,7 +60,7 @@ def check_output(path: Path, frames: int, overwrite: bool = False) -> Path:
         kind = "a file" if several else "a folder"
         raise InputError(f"{target} is {kind} already: choose another name")
     if not overwrite:
-        raise InputError(f"{target} exists already: choose another name, or allow overwriting")
+        raise InputError(f"{target} exists already: choose another name, or add --overwrite")
     if several and len(_numbered(target)) < sum(1 for _ in target.iterdir()):
         raise InputError(f"{target} holds more than frames: move the other files, or rename")
     return target

@@ -226,12 +226,7 @@ def outputs(args: argparse.Namespace, prompts: Sequence[str], seed: int) -> list
             words = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:60].rstrip("-") or "clip"
             paths.append(Path(f"{words}-{seed}{suffix}"))
     for path in paths:
-        try:
-            media.check_output(path, args.frames, args.overwrite)
-        except InputError as error:
-            raise InputError(
-                str(error).replace("allow to overwrite it", "use --overwrite")
-            ) from None
+        media.check_output(path, args.frames, args.overwrite)
     return paths
 
 
@@ -336,7 +331,7 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    warnings.showwarning = lambda message, *_: print(f"zs2: {message}", file=sys.stderr)  # type: ignore[assignment]
+    warnings.showwarning = lambda message, *_: print(f"zs2: {message}", file=sys.stderr)
     try:
         run(args)
     except (InputError, NumericalError) as error:

@@ -1,11 +1,12 @@
 """Writes the trained small model as a Hugging Face folder in fp16.
 
-    python -m weights.recipe.export --work ~/zs2-recipe --out weights/tiny
+python -m weights.recipe.export --work ~/zs2-recipe --out weights/tiny
 """
 
 import argparse
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def write(folder: Path, name: str, tensors: dict[str, Tensor], config: dict[str,
     write_json(folder / "config.json", config)
 
 
-def write_json(path: Path, values: dict[str, object]) -> None:
+def write_json(path: Path, values: Mapping[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values, indent=2) + "\n")
 

@@ -26,7 +26,7 @@ from zs2.tokenizer import Tokenizer
 
 SIZE = 64  # pixels
 POOL = 49152  # scenes drawn once and kept
-STEPS = {"clip": 1500, "vae": 3000, "unet": 2400}
+STEPS = {"clip": 1500, "vae": 3000, "unet": 1500}
 PROMPT_DROPOUT = 0.1
 
 VAE_CONFIG = VAEConfig(
@@ -122,7 +122,10 @@ def train_tokenizer(work: Path) -> Tokenizer:
 
 
 def train_clip(work: Path, pool: Pool, ids: Tensor, vocabulary: int) -> CLIP:
-    """Contrastive training; scenes that share a caption in a batch are not each other's negatives.
+    """Contrastive training, in batches of 8 groups that share colour and place.
+
+    Colour and place tell most scenes of a mixed batch apart, so it would teach little else: inside
+    a group, only thing, count and size can. Equal captions are not each other's negatives.
 
     Args:
         ids: the token ids of each scene's caption, [POOL, 77].
@@ -134,8 +137,12 @@ def train_clip(work: Path, pool: Pool, ids: Tensor, vocabulary: int) -> CLIP:
     # The text tower is causal: what follows the longest caption's end changes nothing before it.
     ids = ids[:, : int((ids == vocabulary - 1).int().argmax(1).max()) + 1]
 
+    order = sorted(range(len(ids)), key=lambda i: (pool.scenes[i].colour, pool.scenes[i].place))
+    grouped = torch.tensor(order)
+
     def loss(generator: torch.Generator) -> Tensor:
-        index = torch.randint(len(ids), (128,), generator=generator)
+        start = torch.randint(len(ids) - 16, (8, 1), generator=generator)
+        index = grouped[(start + torch.arange(16)).flatten()]
         with torch.autocast("cpu", torch.bfloat16):
             image, text = model.encode_image(pool.batch(index)), model.encode_text(ids[index])
         scores = model.logit_scale.clamp(max=4.6).exp() * image.float() @ text.float().T
@@ -150,14 +157,14 @@ def train_clip(work: Path, pool: Pool, ids: Tensor, vocabulary: int) -> CLIP:
 def train_vae(work: Path, pool: Pool) -> VAE:
     """L1 reconstruction of crops with a whisper of KL; then latents get mean 0 and variance 1."""
     torch.manual_seed(3)
-    model = VAE(VAE_CONFIG).to(memory_format=torch.channels_last)
+    model = VAE(VAE_CONFIG)
 
     def loss(generator: torch.Generator) -> Tensor:
         index = torch.randint(POOL, (32,), generator=generator)
         top, left = torch.randint(0, SIZE - 32 + 1, (2,), generator=generator).tolist()
         x = pool.batch(index)[..., top : top + 32, left : left + 32]
         with torch.autocast("cpu", torch.bfloat16):
-            mean, logvar = model.encode(x.contiguous(memory_format=torch.channels_last))
+            mean, logvar = model.encode(x)
             mean, logvar = mean.float(), logvar.float()
             z = mean + (logvar / 2).exp() * torch.randn(mean.shape, generator=generator)
             y = model.decode(z).float()
@@ -214,7 +221,7 @@ def train_unet(work: Path, latents: Tensor, texts: Tensor, empty: Tensor, captio
         caption: which of them belongs to each latent, [POOL].
     """
     torch.manual_seed(4)
-    model = UNet(UNET_CONFIG).to(memory_format=torch.channels_last)
+    model = UNet(UNET_CONFIG)
     for key, parameter in model.named_parameters():  # each residual branch begins at zero
         if key.endswith(("conv2.weight", "proj_out.weight", "conv_out.weight")):
             nn.init.zeros_(parameter)
@@ -230,7 +237,7 @@ def train_unet(work: Path, latents: Tensor, texts: Tensor, empty: Tensor, captio
         eps = torch.randn(x.shape, generator=generator)
         dropped = torch.rand(64, generator=generator) < PROMPT_DROPOUT
         context = texts[caption[index].where(~dropped, empty)].float()
-        x = (a.sqrt() * x + (1 - a).sqrt() * eps).contiguous(memory_format=torch.channels_last)
+        x = a.sqrt() * x + (1 - a).sqrt() * eps
         with torch.autocast("cpu", torch.bfloat16):
             predicted, _ = model(x, t, context)
         snr = a / (1 - a)

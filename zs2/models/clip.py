@@ -11,18 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NEUTRAL: dict[str, object] = {
-    "attention_dropout": 0.0,
-    "dropout": 0.0,
-    "bos_token_id": "any",
-    "pad_token_id": "any",
-    "initializer_factor": "any",
-    "initializer_range": "any",
-    "projection_dim": "any",
-    "num_channels": 3,
-}
-"""Keys that real files hold and that change nothing here ("any"), or their one supported value."""
-
 
 @dataclass(frozen=True)
 class CLIPTextConfig:
@@ -38,7 +26,7 @@ class CLIPTextConfig:
     layer_norm_eps: float = 1e-5
     eos_token_id: int = 2
 
-    NEUTRAL: ClassVar[dict[str, object]] = NEUTRAL
+    NEUTRAL: ClassVar[None] = None  # transformers writes dozens of keys, none of which matter
 
 
 @dataclass(frozen=True)
@@ -54,7 +42,7 @@ class CLIPVisionConfig:
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
 
-    NEUTRAL: ClassVar[dict[str, object]] = NEUTRAL
+    NEUTRAL: ClassVar[None] = None  # transformers writes dozens of keys, none of which matter
 
 
 class Attention(nn.Module):

@@ -1,0 +1,66 @@
+"""A pipeline with random weights, small enough to sample with in milliseconds."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from zs2.ddim import DDIM
+from zs2.models.clip import CLIPText, CLIPTextConfig
+from zs2.models.unet import UNet, UNetConfig
+from zs2.models.vae import VAE, VAEConfig
+from zs2.pipeline import Pipeline
+from zs2.weights import Sampling, Weights
+
+
+class Letters:
+    """A tokenizer of sorts: one token a letter."""
+
+    def encode(self, texts: list[str]) -> Tensor:
+        ids = torch.full((len(texts), 16), 63)
+        for row, text in zip(ids, texts, strict=True):
+            letters = torch.tensor([ord(c) % 60 for c in text[:15]], dtype=torch.long)
+            row[: len(letters)] = letters
+        return ids
+
+
+def scramble(model: nn.Module, seed: int) -> nn.Module:
+    """Random values for every parameter, also those that begin as ones and zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            fan = parameter[0].numel() if parameter.ndim > 1 else 1
+            parameter.copy_(noise / fan**0.5 if parameter.ndim > 1 else parameter + 0.1 * noise)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def random_pipe() -> Pipeline:
+    unet = UNetConfig(
+        sample_size=8,
+        block_out_channels=(32, 64),
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        layers_per_block=1,
+        cross_attention_dim=32,
+        attention_head_dim=4,
+    )
+    text = CLIPTextConfig(
+        vocab_size=64,
+        max_position_embeddings=16,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+    )
+    weights = Weights(
+        tokenizer=Letters(),  # type: ignore[arg-type]
+        text_encoder=scramble(CLIPText(text), 1),  # type: ignore[arg-type]
+        unet=scramble(UNet(unet), 2),  # type: ignore[arg-type]
+        vae=scramble(VAE(VAEConfig(block_out_channels=(32, 32), layers_per_block=1)), 3),  # type: ignore[arg-type]
+        ddim=DDIM(),
+        family="SD 1.x",
+        name="random",
+        sample=Sampling(size=16, steps=4, cfg=3.0),
+    )
+    return Pipeline(weights, torch.device("cpu"), torch.float32)

@@ -1,0 +1,173 @@
+"""Where a model's name leads: paths, and a hub that is served on this machine's loopback."""
+
+import functools
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from zs2.errors import InputError
+from zs2.hub import pick, resolve
+
+
+@pytest.mark.parametrize(
+    "name", ["./a/b", "/a/b", "~/a/b", "a/b/c", "a", "a/b.safetensors", "a/b.pt"]
+)
+def test_what_looks_like_a_path_is_not_looked_up(name):
+    with pytest.raises(InputError, match="does not exist"):
+        resolve(name)
+
+
+def test_an_existing_path_wins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner/name").mkdir(parents=True)
+    assert resolve("owner/name") == Path("owner/name")
+
+
+def test_only_the_files_that_are_needed():
+    files = [
+        "README.md",
+        "v1-5-pruned.safetensors",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.bin",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.safetensors",
+        "unet/diffusion_pytorch_model.non_ema.safetensors",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.fp16.safetensors",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "safety_checker/model.safetensors",
+        "tokenizer/vocab.json",
+        "tokenizer/merges.txt",
+        "scheduler/scheduler_config.json",
+    ]
+    assert pick(files) == [
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "tokenizer/merges.txt",
+        "tokenizer/vocab.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.fp16.safetensors",
+    ]
+
+
+def in_a_fresh_process(code: str, **environment: str) -> str:
+    """huggingface_hub reads its settings when it is imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout
+
+
+RESOLVE = """
+from zs2.hub import resolve
+from zs2.errors import InputError
+try:
+    print(resolve("owner/model"))
+except InputError as error:
+    print("refused:", error)
+"""
+
+FILES = {
+    "unet/config.json": b"{}",
+    "unet/diffusion_pytorch_model.safetensors": b"weights",
+    "unet/diffusion_pytorch_model.bin": b"pickle",
+    "tokenizer/vocab.json": b"{}",
+    "README.md": b"not needed",
+}
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Just enough of the hub's protocol for one repository, owner/model."""
+
+    asked: list[str]
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        commit = "0" * 40
+        if self.path.startswith("/api/models/owner/model/tree/"):
+            tree = [
+                {"type": "file", "path": k, "size": len(v), "oid": "0"} for k, v in FILES.items()
+            ]
+            body = json.dumps(tree).encode()
+        elif self.path.startswith("/api/models/owner/model"):
+            siblings = [{"rfilename": name} for name in FILES]
+            body = json.dumps({"id": "owner/model", "sha": commit, "siblings": siblings}).encode()
+        else:
+            body = FILES.get(self.path.removeprefix(f"/owner/model/resolve/{commit}/"))
+        self.send_response(404 if body is None else 200)
+        if body is None:
+            self.send_header("X-Error-Code", "RepoNotFound")
+            body = b""
+        self.send_header("ETag", hashlib.sha256(body).hexdigest())
+        self.send_header("X-Repo-Commit", commit)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub() -> Iterator[tuple[str, list[str]]]:
+    """Address of the hub, and what it was asked for."""
+    asked: list[str] = []
+    handler = type("Handler", (Hub,), {"asked": asked})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=functools.partial(server.serve_forever, 0.05))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_only_what_is_needed_is_downloaded_and_kept(hub, tmp_path):
+    endpoint, asked = hub
+    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)}
+    folder = Path(in_a_fresh_process(RESOLVE, **settings).splitlines()[-1])
+    found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    unneeded = {"unet/diffusion_pytorch_model.bin", "README.md"}
+    assert found == {k: v for k, v in FILES.items() if k not in unneeded}
+    # Offline, the cache is enough, and nobody is asked.
+    count = len(asked)
+    again = in_a_fresh_process(RESOLVE, **settings, HF_HUB_OFFLINE="1")
+    assert again.splitlines()[-1] == str(folder)
+    assert len(asked) == count
+
+
+def test_a_repository_that_is_not_there(hub, tmp_path):
+    code = RESOLVE.replace("owner/model", "owner/typo")
+    text = in_a_fresh_process(code, HF_ENDPOINT=hub[0], HF_HOME=str(tmp_path))
+    assert "refused: owner/typo is neither a path here nor an open repository" in text
+
+
+def test_offline_is_one_sentence(tmp_path):
+    text = in_a_fresh_process(RESOLVE, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
+    assert text.startswith("refused: owner/model is not on this machine")
+    assert text.count("\n") == 1
+
+
+def test_an_unreachable_hub_is_one_sentence(tmp_path):
+    text = in_a_fresh_process(RESOLVE, HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path))
+    assert "refused: owner/model is not on this machine" in text

@@ -1,0 +1,167 @@
+"""Algorithm 1, on random weights: what the method promises holds for any of them."""
+
+import pytest
+import torch
+
+from zs2.attention import FrameAttention
+from zs2.errors import NumericalError
+from zs2.noise import DependencyNoise, IndependentNoise, sample_noise
+
+# float32 latents of size about 1 after a few steps: what reordered sums may differ by.
+CLOSE = {"rtol": 0, "atol": 1e-4}
+
+
+def test_frame_1_is_the_still_of_the_same_seed(random_pipe):
+    clip = random_pipe("a ball", frames=5, lam=0.3, mu=0.5, seed=7)
+    still = random_pipe("a ball", frames=1, seed=7)
+    torch.testing.assert_close(clip.latents[:1], still.latents, **CLOSE)
+    assert clip.frames.shape == (5, 16, 16, 3)
+    assert still.frames.shape == (1, 16, 16, 3)
+
+
+def test_a_still_is_plain_ddim_with_guidance(random_pipe):
+    weights = random_pipe.weights
+    x = sample_noise(IndependentNoise(), [3], 1, (4, 8, 8))[:, 0]
+    prompt, empty = random_pipe.encode(["a ball"]), random_pipe.encode([""])
+    for t, to in weights.ddim.timesteps(4):
+        e_prompt, _ = weights.unet(x, torch.tensor(t), prompt)
+        e_empty, _ = weights.unet(x, torch.tensor(t), empty)
+        x = weights.ddim.step(x, e_empty + 3 * (e_prompt - e_empty), t, to)
+    still = random_pipe("a ball", frames=1, seed=3)
+    torch.testing.assert_close(still.latents, x, **CLOSE)
+
+
+def test_mu_0_is_frame_by_frame(random_pipe):
+    clip = random_pipe("a ball", frames=4, mu=0.0, lam=0.5, seed=1)
+    noise = sample_noise(DependencyNoise(0.5), [1], 4, (4, 8, 8))[0]
+    for i in range(4):
+        *_, alone = random_pipe.denoise(
+            noise[None, i : i + 1],
+            random_pipe.encode(["a ball"]),
+            random_pipe.encode([""]),
+            random_pipe.weights.ddim.timesteps(4),
+            cfg=3.0,
+            attention=FrameAttention.self_attention(1),
+        )
+        torch.testing.assert_close(clip.latents[i], alone[0, 0], **CLOSE)
+
+
+def test_mu_1_is_cross_frame_attention(random_pipe):
+    momentum = random_pipe("a ball", frames=4, mu=1.0, lam=0.5, seed=1)
+    cross = random_pipe("a ball", frames=4, attention="cross-frame", lam=0.5, seed=1)
+    alone = random_pipe("a ball", frames=4, attention="self", lam=0.5, seed=1)
+    torch.testing.assert_close(momentum.latents, cross.latents, **CLOSE)
+    assert (momentum.latents - alone.latents)[1:].abs().amax() > 0.01
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 8])
+@pytest.mark.parametrize("split", [False, True])
+def test_chunks_and_split_guidance_give_the_same_clip(random_pipe, chunk, split):
+    mu = [0.0, 0.9, 0.5, 0.98, 1.0, 0.3, 0.98, 0.7]
+    whole = random_pipe("a ball", frames=8, mu=mu, lam=0.2, seed=2)
+    parts = random_pipe(
+        "a ball", frames=8, mu=mu, lam=0.2, seed=2, chunk=chunk, split_guidance=split
+    )
+    torch.testing.assert_close(parts.latents, whole.latents, **CLOSE)
+
+
+def test_clips_of_a_batch_are_the_clips_made_alone(random_pipe):
+    both = random_pipe(["a ball", "a cube"], frames=3, seed=[4, 5], negative="blur")
+    alone = random_pipe("a cube", frames=3, seed=5, negative="blur")
+    torch.testing.assert_close(both[1].latents, alone.latents, **CLOSE)
+    assert both[1].settings == alone.settings
+    assert both[0].settings["prompt"] == "a ball"
+
+
+def test_lam_0_is_a_still_clip_and_more_lam_more_motion(random_pipe):
+    still, calm, wild = (
+        random_pipe("a ball", frames=4, lam=lam, mu=1.0, seed=1).latents for lam in (0.0, 0.1, 1.0)
+    )
+    torch.testing.assert_close(still[1:], still[:1].expand_as(still[1:]), **CLOSE)
+    assert 0.01 < (calm[1:] - calm[:-1]).abs().mean() < (wild[1:] - wild[:-1]).abs().mean()
+
+
+def test_guidance_1_needs_no_negative_branch(random_pipe):
+    plain = random_pipe("a ball", frames=2, cfg=1.0, seed=1)
+    near = random_pipe("a ball", frames=2, cfg=1.0 + 1e-6, seed=1)
+    torch.testing.assert_close(plain.latents, near.latents, **CLOSE)
+
+
+def test_settings_tell_what_was_done(random_pipe):
+    clip = random_pipe("a ball", frames=2, size=(24, 16), seed=9, noise="mixed", alpha=0.9)
+    assert clip.settings["seed"] == 9
+    assert clip.settings["size"] == "24x16"
+    assert clip.settings["alpha"] == 0.9
+    assert clip.settings["lam"] is None
+    assert clip.frames.shape == (2, 16, 24, 3)
+
+
+def test_the_loop_yields_every_step(random_pipe):
+    seen = []
+    random_pipe("a ball", frames=2, steps=3, seed=1, progress=lambda *step: seen.append(step))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_nan_is_found_and_its_step_named(random_pipe, monkeypatch):
+    unet, calls = random_pipe.weights.unet, []
+
+    def broken(*args):
+        calls.append(args)
+        eps, state = unet(*args)
+        return (eps * torch.nan if len(calls) == 2 else eps), state
+
+    monkeypatch.setattr(
+        random_pipe,
+        "weights",
+        random_pipe.weights.__class__(**{**vars(random_pipe.weights), "unet": broken}),
+    )
+    monkeypatch.setattr(broken, "config", unet.config, raising=False)
+    with pytest.raises(NumericalError, match=r"step 2 of 4 \(t = 501\)"):
+        random_pipe("a ball", frames=1, seed=1)
+
+
+def test_nan_in_a_decoded_frame_is_not_a_black_picture(random_pipe):
+    latents = torch.zeros(2, 4, 8, 8)
+    latents[1, 0, 0, 0] = torch.inf
+    with pytest.raises(NumericalError, match="frame 2"):
+        random_pipe.decode(latents)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"frames": 0}, "at least"),
+        ({"mu": 1.5}, "mu"),
+        ({"mu": float("nan")}, "mu"),
+        ({"mu": [0.5, 0.5, 0.5]}, "3 values for 2 frames"),
+        ({"lam": -1.0}, "lam"),
+        ({"lam": float("nan")}, "lam"),
+        ({"lam": [0.1]}, "1 values for 2 frames"),
+        ({"alpha": 0.5}, "alpha"),
+        ({"candidates": 0}, "candidates"),
+        ({"noise": "pink"}, "pink"),
+        ({"attention": "all"}, "all"),
+        ({"chunk": 0}, "chunk"),
+        ({"steps": 0}, "steps"),
+        ({"steps": 1001}, "steps"),
+        ({"size": (17, 16)}, "multiples of 2"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_impossible_values_are_named(random_pipe, options, message):
+    with pytest.raises(ValueError, match=message):
+        random_pipe("a ball", **{"frames": 2, "seed": 1, **options})
+
+
+def test_importing_zs2_needs_torch_only():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, zs2, zs2.noise, zs2.attention, zs2.ddim\n"
+        "import zs2.models.unet, zs2.models.vae, zs2.models.clip\n"
+        "heavy = {'triton', 'safetensors', 'tokenizers', 'av', 'PIL', 'huggingface_hub'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

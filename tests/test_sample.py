@@ -1,0 +1,182 @@
+"""The command line, from wrong words to written files; sampling itself is on random weights."""
+
+import sys
+
+import pytest
+
+from zs2 import media, sample
+
+
+@pytest.fixture
+def run(random_pipe, monkeypatch, tmp_path, capsys):
+    """Run the command in an empty folder: exit status, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sample, "load", lambda **_: random_pipe)
+
+    def run(*argv):
+        try:
+            status = sample.main([str(a) for a in argv])
+        except SystemExit as stop:
+            status = stop.code
+        out = capsys.readouterr()
+        return status, out.out, out.err
+
+    return run
+
+
+def test_a_clip_and_its_summary(run, tmp_path):
+    status, out, _ = run("a ball", "--frames", 3, "--seed", 5, "-o", "ball.gif", "--lam", "0.2")
+    assert status == 0
+    assert out.count("\n") == 1
+    for part in (
+        "seed 5",
+        "momentum active in 7 layers",
+        "correlation",
+        "motion",
+        "flicker",
+        "peak",
+    ):
+        assert part in out
+    assert out.strip().endswith("ball.gif")
+    assert media.read_frames(tmp_path / "ball.gif").shape == (3, 16, 16, 3)
+    settings = media.read_settings(tmp_path / "ball.gif")
+    assert (settings["prompt"], settings["seed"], settings["lam"]) == ("a ball", 5, 0.2)
+
+
+def test_the_seed_that_was_drawn_makes_the_clip_again(run, tmp_path):
+    run("a ball", "--frames", 2, "-o", "one.webp")
+    seed = media.read_settings(tmp_path / "one.webp")["seed"]
+    run("a ball", "--frames", 2, "-o", "two.webp", "--seed", seed)
+    assert media.read_frames(tmp_path / "one.webp").equal(media.read_frames(tmp_path / "two.webp"))
+
+
+def test_without_output_the_name_is_prompt_and_seed(run, tmp_path):
+    assert run("A ball, on/the: grass!", "--frames", 1, "--seed", 5)[0] == 0
+    assert (tmp_path / "a-ball-on-the-grass-5.png").is_file()
+
+
+def test_frames_to_a_folder_of_png(run, tmp_path):
+    assert run("a ball", "--frames", 3, "--seed", 5, "-o", "ball.png")[0] == 0
+    assert sorted(p.name for p in (tmp_path / "ball").iterdir()) == [
+        "0001.png",
+        "0002.png",
+        "0003.png",
+    ]
+
+
+def test_one_clip_for_each_line_of_a_prompts_file(run, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a ball\n\n  two cubes \n")
+    status, out, _ = run("--prompts-file", "prompts.txt", "-o", "x.gif", "--frames", 2, "--seed", 1)
+    assert status == 0
+    assert out.count("\n") == 2
+    assert media.read_settings(tmp_path / "x-0002.gif")["prompt"] == "two cubes"
+
+
+def test_a_file_is_kept_unless_told(run, tmp_path):
+    (tmp_path / "ball.gif").write_text("precious")
+    status, _, err = run("a ball", "-o", "ball.gif")
+    assert status == 2
+    assert "--overwrite" in err
+    assert (tmp_path / "ball.gif").read_text() == "precious"
+    assert run("a ball", "-o", "ball.gif", "--overwrite", "--frames", 2)[0] == 0
+    assert media.read_frames(tmp_path / "ball.gif").shape[0] == 2
+
+
+def test_a_size_is_rounded_with_a_message(run, tmp_path):
+    status, _, err = run("a ball", "--size", "17x24", "--frames", 1, "-o", "a.png")
+    assert status == 0
+    assert "17x24 rounded to 18x24" in err
+    assert media.read_frames(tmp_path / "a.png").shape == (1, 24, 18, 3)
+
+
+def test_values_for_each_frame(run, tmp_path):
+    status, _, _ = run("a", "--frames", 3, "--lam", "0,0.1,inf", "--mu", "1,0,.5", "-o", "a.webp")
+    assert status == 0
+    assert media.read_settings(tmp_path / "a.webp")["mu"] == [1, 0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        ([], "PROMPT"),
+        (["a", "--prompts-file", "x"], "PROMPT"),
+        (["--prompts-file", "absent.txt"], "absent.txt"),
+        (["a", "--frames", "0"], "--frames"),
+        (["a", "--frames", "many"], "--frames"),
+        (["a", "--lam", "-1"], "lam"),
+        (["a", "--lam", "nan"], "lam"),
+        (["a", "--lam", "0,1"], "2 values for 8 frames"),
+        (["a", "--lam", "much"], "--lam"),
+        (["a", "--mu", "1.1"], "mu"),
+        (["a", "--mu", "0.1,0.2"], "2 values for 8 frames"),
+        (["a", "--alpha", "0.5"], "alpha"),
+        (["a", "--noise", "mixed", "--alpha", "2"], "alpha"),
+        (["a", "--candidates", "0"], "candidates"),
+        (["a", "--chunk", "0"], "--chunk"),
+        (["a", "--steps", "0"], "--steps"),
+        (["a", "--steps", "1001"], "--steps"),
+        (["a", "--cfg", "nan"], "--cfg"),
+        (["a", "--fps", "0"], "--fps"),
+        (["a", "--seed", "-1"], "--seed"),
+        (["a", "--size", "0"], "--size"),
+        (["a", "--size", "big"], "--size"),
+        (["a", "-o", "a.avi"], ".avi"),
+        (["a", "-o", "absent/a.gif"], "absent"),
+        (["a", "--noise", "pink"], "--noise"),
+        (["a", "--frobnicate"], "--frobnicate"),
+    ],
+)
+def test_impossible_values_are_one_sentence(run, tmp_path, argv, named):
+    status, out, err = run(*argv)
+    assert status == 2
+    assert out == ""
+    assert err.startswith("zs2: ")
+    assert err.count("\n") == 1
+    assert named in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("device", "named"), [("cuda:99", "cuda:99"), ("tpu", "tpu"), ("cpu:1", "cpu:1")]
+)
+def test_an_absent_device_is_one_sentence(device, named, capsys):
+    assert sample.main(["a ball", "--device", device, "-o", "never.gif"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert named in err
+
+
+@pytest.mark.parametrize(
+    ("stop", "status"), [(KeyboardInterrupt(), 130), (OSError("disk full"), 1)]
+)
+def test_an_interrupted_run_leaves_nothing(run, tmp_path, monkeypatch, stop, status):
+    def broken(*_):
+        raise stop
+
+    monkeypatch.setattr(media, "_write_gif", broken)
+    code, _, err = run("a ball", "--frames", 2, "-o", "ball.gif")
+    assert code == status
+    assert err.strip().count("\n") == 0
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_bar_is_silent_where_there_is_no_terminal(run):
+    assert run("a ball", "--frames", 1, "-o", "a.png")[2] == ""
+
+
+def test_the_bar_counts_to_the_end(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    sample.progress_bar(1, 2)
+    sample.progress_bar(2, 2)
+    err = capsys.readouterr().err
+    assert "1/2" in err
+    assert "2/2" in err
+
+
+def test_help_shows_every_group(run):
+    status, out, _ = run("--help")
+    assert status == 0
+    for group in ("model:", "picture:", "motion:", "output:", "speed and memory:", "examples:"):
+        assert group in out
+    assert max(len(line) for line in out.splitlines()) <= 100

@@ -1,0 +1,108 @@
+"""The small model that ships: it is a real Stable Diffusion, and as good as the recipe promises."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import zs2
+from zs2.noise import IndependentNoise, sample_noise
+from zs2.weights import load_clip
+
+ROOT = Path(__file__).parents[1]
+TINY = ROOT / "weights" / "tiny"
+sys.path.insert(0, str(ROOT))
+
+from weights.recipe import judge, scenes  # noqa: E402
+
+PROMPTS = ["a small red ball on green grass", "two big blue stars at night"]
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return zs2.load(dtype="fp32")
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load_clip(TINY / "clip")
+
+
+def test_it_is_small():
+    assert sum(f.stat().st_size for f in TINY.rglob("*") if f.is_file()) <= 30_000_000
+
+
+def test_its_vae_gives_scenes_back(pipe):
+    drawn = scenes.draw(scenes.sample(64, seed=11), range(10**9, 10**9 + 64))
+    vae = pipe.weights.vae
+    with torch.inference_mode():
+        mean, _ = vae.encode(drawn)
+        error = (vae.decode(mean) - drawn).abs().mean()
+    assert error < 0.03
+    # One scaling factor fits all channels: each has mean 0 and variance 1.
+    assert mean.mean((0, 2, 3)).abs().max() < 0.1
+    assert (mean.std((0, 2, 3)) - 1).abs().max() < 0.1
+
+
+def test_its_clip_reads_drawn_scenes(clip):
+    said = scenes.sample(300, seed=6, held_out=True)
+    drawn = scenes.draw(said, range(10**9, 10**9 + 300))
+    for attribute in judge.VALUES:
+        assert judge.named(*clip, drawn, said, attribute).float().mean() >= 0.98, attribute
+
+
+def test_its_pictures_show_what_was_prompted(pipe, clip):
+    said = judge.prompts()
+    assert sum(s.held_out for s in said) == 60
+    made = judge.stills(zs2.load(), said)
+    for attribute, least in {"colour": 0.90, "place": 0.95, "thing": 0.80}.items():
+        assert judge.named(*clip, made, said, attribute).float().mean() >= least, attribute
+    # Shuffled prompts: near chance, so the judge is not just generous.
+    for attribute, values in judge.VALUES.items():
+        share = judge.named(*clip, made, said[7:] + said[:7], attribute).float().mean()
+        assert share < 1 / len(values) + 0.12, attribute
+
+
+def test_diffusers_makes_the_same_picture(pipe):
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    theirs = StableDiffusionPipeline.from_pretrained(TINY, safety_checker=None)
+    theirs.scheduler = DDIMScheduler.from_config(theirs.scheduler.config)
+    theirs.set_progress_bar_config(disable=True)
+    seeds = [1, 2]
+    noise = sample_noise(IndependentNoise(), seeds, 1, (4, 16, 16))[:, 0]
+    pictures, latents = [], []
+    for output, into in (("pt", pictures), ("latent", latents)):
+        into.append(
+            theirs(
+                PROMPTS,
+                height=64,
+                width=64,
+                latents=noise,
+                num_inference_steps=50,
+                guidance_scale=3.0,
+                output_type=output,
+            ).images
+        )
+    ours = pipe(PROMPTS, frames=1, steps=50, cfg=3.0, seed=seeds)
+    for i, made in enumerate(ours):
+        their = latents[0][i]
+        # 50 steps of float32, the paths apart by the order of sums and the schedule's precision.
+        assert (made.latents[0] - their).norm() / their.norm() < 1e-3
+        error = (made.frames[0].permute(2, 0, 1) - (pictures[0][i] * 255).round()).square().mean()
+        assert 10 * torch.log10(255**2 / error) > 50
+
+
+def test_a_clip_moves_and_keeps_its_subject(pipe, clip):
+    calm, lively = (pipe(PROMPTS[0], frames=8, lam=lam, steps=20, seed=3) for lam in (0.01, 0.2))
+    assert 1 < calm.motion < lively.motion
+    frames = judge.as_pixels(calm.frames)
+    said = [scenes.Scene("a", "small", "red", "ball", "on green grass")] * 8
+    assert judge.named(*clip, frames, said, "colour").all()
+    assert judge.named(*clip, frames, said, "thing").all()
+
+
+def test_lam_0_and_mu_1_is_a_still_clip(pipe):
+    frames = pipe(PROMPTS[1], frames=4, lam=0.0, mu=1.0, steps=10, seed=3).frames.int()
+    assert (frames - frames[:1]).abs().max() <= 1

@@ -1,0 +1,100 @@
+"""Where a model's name leads: to a path on this machine, or to a repository of the hub."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from zs2.checkpoint import PICKLES
+from zs2.errors import InputError
+
+SUFFIXES = (".safetensors", *PICKLES)
+COMPONENTS = ("unet", "vae", "text_encoder")
+TOKENIZER = "openai/clip-vit-large-patch14"  # the vocabulary of every SD 1.x
+TOKENIZER_FILES = ["merges.txt", "tokenizer_config.json", "vocab.json"]
+WEIGHTS = re.compile(
+    r"/(model|diffusion_pytorch_model)(\.fp16)?(-\d{5}-of-\d{5})?(\.fp16)?\.safetensors$"
+)
+_TIMEOUT = 8  # seconds without an answer
+
+
+def resolve(name: str | Path) -> Path:
+    """A path as it is; a hub id (`owner/name`) as the folder it was downloaded to.
+
+    An existing path wins. What looks like a path (a known suffix, a leading `.`, `/` or `~`, more
+    than one slash or none) is never looked up.
+
+    Raises:
+        InputError: no such path, no such repository, or no connection.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    text = str(name)
+    is_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text) and not text.endswith(SUFFIXES)
+    if isinstance(name, Path) or not is_id:
+        raise InputError(f"{name} does not exist: give a folder, a .safetensors file or a hub id")
+    return download(text, pick)
+
+
+def download(repository: str, choose: Callable[[list[str]], list[str]]) -> Path:
+    """The folder of a hub's repository, with those of its files that `choose` names.
+
+    Offline, what an earlier run left in the cache will do.
+
+    Raises:
+        InputError: no such repository, or no connection and nothing cached.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        found = HfApi().model_info(repository, timeout=_TIMEOUT).siblings or []
+    except Exception as error:  # of the hub's HTTP library, which changes with its version
+        try:
+            return _snapshot(repository, wanted=None, local=True)
+        except OSError:
+            raise InputError(_reason(repository, error)) from error
+    return _snapshot(repository, wanted=choose([file.rfilename for file in found]))
+
+
+def pick(files: list[str]) -> list[str]:
+    """Of a repository's files, those that zs2 reads: plain weights, or fp16 where only they are."""
+    wanted = [f for f in files if re.fullmatch(r"(tokenizer|scheduler)/[^/]+\.(json|txt)", f)]
+    wanted += [f for f in files if f == "zs2.json"]
+    for component in COMPONENTS:
+        inside = [f for f in files if re.fullmatch(rf"{component}/[^/]+", f)]
+        weights = [f for f in inside if WEIGHTS.search(f)]
+        plain = [f for f in weights if ".fp16" not in f]
+        wanted += plain or weights
+        wanted += [f for f in inside if f.endswith(".json")]
+    return sorted(set(wanted))
+
+
+def clip_tokenizer() -> Path:
+    """The folder of CLIP's vocabulary, cached or from the hub.
+
+    Raises:
+        InputError: it is in neither.
+    """
+    try:
+        return _snapshot(TOKENIZER, TOKENIZER_FILES, local=True)
+    except OSError:
+        return download(TOKENIZER, lambda files: [f for f in files if f in TOKENIZER_FILES])
+
+
+def _snapshot(repository: str, wanted: list[str] | None, local: bool = False) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=local))
+
+
+def _reason(repository: str, error: Exception) -> str:
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return f"{repository} is gated: accept its terms on the hub and log in (`hf auth login`)"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"{repository} is neither a path here nor an open repository of the hub"
+    return (
+        f"{repository} is not on this machine and the hub cannot be reached "
+        f"({type(error).__name__}): give the path of a folder or file with --model"
+    )

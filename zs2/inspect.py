@@ -1,0 +1,175 @@
+"""What is this file? python -m zs2.inspect PATH
+
+A checkpoint: its family, precision, size, and what is missing or left over, from headers alone.
+A clip that zs2 made: its settings, and the command line that makes it again.
+"""
+
+import argparse
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from zs2.checkpoint import Entry, read_header, read_json
+from zs2.errors import InputError
+from zs2.keymaps import HARMLESS, PREFIX
+from zs2.weights import (
+    COMPONENTS,
+    FAMILY,
+    describe,
+    expected_keys,
+    read_config,
+    single_file_names,
+    tensors,
+)
+
+CLIPS = (".mp4", ".gif", ".webp", ".png")
+OPTIONS = (  # of python -m zs2.sample, in the order of a command line
+    "model",
+    "prediction",
+    "tokenizer",
+    "negative",
+    "size",
+    "steps",
+    "cfg",
+    "seed",
+    "frames",
+    "lam",
+    "mu",
+    "noise",
+    "alpha",
+    "candidates",
+    "attention",
+    "fps",
+    "chunk",
+    "split-guidance",
+    "dtype",
+)
+
+
+def describe_clip(path: Path) -> Iterator[str]:
+    """The settings of a clip, a line each, and its command line."""
+    from zs2.media import read_settings
+
+    settings = read_settings(path)
+    for key, value in settings.items():
+        if value not in (None, "", False):
+            yield f"{key:<15}{_text(value)}"
+    yield ""
+    yield command_line(settings)
+
+
+def command_line(settings: Mapping[str, object]) -> str:
+    """The command that makes a clip with these settings."""
+    words = ["python", "-m", "zs2.sample", str(settings.get("prompt", ""))]
+    for option in OPTIONS:
+        value = settings.get(option)
+        if value is True:
+            words.append(f"--{option}")
+        elif value not in (None, "", False):
+            # Joined with "=", a value that begins with a dash is not taken for an option.
+            words.append(f"--{option}={_text(value)}")
+    return shlex.join(words)
+
+
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def describe_folder(path: Path) -> Iterator[str]:
+    """A Hugging Face folder, a component a line."""
+    present = [name for name in COMPONENTS if (path / name / "config.json").exists()]
+    if not present:
+        raise InputError(f"{path} holds neither a Stable Diffusion model nor a clip of zs2's")
+    if "unet" in present:
+        width = str(read_json(path / "unet/config.json").get("cross_attention_dim", 768))
+        kinds = {str(k): v for k, v in FAMILY.items()}
+        yield f"{path}: {kinds.get(width, 'a Stable Diffusion of its own kind')} folder"
+    for name in present:
+        entries = tensors(path, name)
+        where = path / name / "config.json"
+        model, config = COMPONENTS[name]
+        try:
+            keys = expected_keys(model, read_config(config, read_json(where), where))
+        except InputError as error:
+            yield f"{name:<15}{_size(entries)}, not supported: {error}"
+        else:
+            yield f"{name:<15}{_size(entries)}{_difference(keys, entries)}"
+    scheduler = path / "scheduler/scheduler_config.json"
+    values = read_json(scheduler) if scheduler.exists() else {}
+    yield f"{'prediction':<15}{values.get('prediction_type', 'epsilon')}"
+    for part in (*COMPONENTS, "tokenizer"):
+        if part not in present and not (path / part).is_dir():
+            yield f"{part:<15}missing"
+
+
+def describe_file(path: Path) -> Iterator[str]:
+    """A single file: what it is, and its networks, a line each."""
+    entries = read_header(path)
+    kind = describe(entries)
+    yield f"{path}: {kind}, {_size(entries)}"
+    if kind != "SD 1.x":
+        return
+    names = {part: list(table.values()) for part, table in single_file_names(entries).items()}
+    used = {name for table in names.values() for name in table}
+    for part, expected in names.items():
+        inside = {
+            k: e
+            for k, e in entries.items()
+            if k.startswith(PREFIX[part]) and (k in used or not HARMLESS.search(k))
+        }
+        yield f"{part:<15}{_size(inside)}{_difference(expected, inside)}"
+    yield f"{'prediction':<15}epsilon, unless --prediction says otherwise"
+    yield f"{'tokenizer':<15}none inside: CLIP's own"
+    if spare := [k for k in entries if k not in used and not k.startswith(tuple(PREFIX.values()))]:
+        yield f"{'besides':<15}{len(spare)} tensors that are not needed, as {spare[0]}"
+
+
+def _size(entries: Mapping[str, Entry]) -> str:
+    values = sum(e.values for e in entries.values())
+    size = sum(e.bytes for e in entries.values())
+    dtypes: Counter[str] = Counter()
+    for entry in entries.values():
+        dtypes[entry.dtype] += entry.values
+    kinds = "+".join(kind for kind, _ in dtypes.most_common())
+    return f"{values / 1e6:,.1f} M values, {size / 1e6:,.1f} MB, {kinds}"
+
+
+def _difference(expected: Sequence[str], found: Mapping[str, Entry]) -> str:
+    missing = [k for k in expected if k not in found]
+    spare = [k for k in set(found) - set(expected) if not k.endswith("position_ids")]
+    text = f", {len(missing)} tensors missing, as {missing[0]}" if missing else ", complete"
+    return text + (f", {len(spare)} too many, as {min(spare)}" if spare else "")
+
+
+def describe_path(path: Path) -> Iterator[str]:
+    """Lines that say what a path is.
+
+    Raises:
+        InputError: it is absent, broken, or nothing that zs2 knows.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if path.suffix.lower() in CLIPS or (path.is_dir() and (path / "0001.png").exists()):
+        return describe_clip(path)
+    return describe_folder(path) if path.is_dir() else describe_file(path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m zs2.inspect",
+        description="Say what a checkpoint is, or how a clip was made.",
+    )
+    parser.add_argument("path", type=Path, metavar="PATH")
+    try:
+        for line in describe_path(parser.parse_args(argv).path.expanduser()):
+            print(line)
+    except InputError as error:
+        print(f"zs2: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,369 @@
+"""A path becomes models: Hugging Face folders and CompVis single files, read strictly.
+
+Names, shapes and configurations are checked from headers, before a byte of weights is read.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from zs2.checkpoint import Entry, find_weights, read_header, read_json
+from zs2.ddim import DDIM
+from zs2.errors import InputError
+from zs2.hub import clip_tokenizer, resolve
+from zs2.keymaps import HARMLESS, PREFIX, compvis_name, current_name
+from zs2.models.clip import CLIP, CLIPText, CLIPTextConfig, CLIPVisionConfig
+from zs2.models.unet import UNet, UNetConfig
+from zs2.models.vae import VAE, VAEConfig
+from zs2.tokenizer import Tokenizer
+
+PACKAGE = Path(__file__).parent
+# The small model: installed inside the package, or in the source tree beside it.
+SMALL = next(
+    (p for p in (PACKAGE / "tiny", PACKAGE.parent / "weights/tiny") if p.is_dir()),
+    PACKAGE / "tiny",
+)
+COMPONENTS: dict[str, tuple[Any, Any]] = {
+    "unet": (UNet, UNetConfig),
+    "vae": (VAE, VAEConfig),
+    "text_encoder": (CLIPText, CLIPTextConfig),
+}
+FAMILY = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
+
+C = TypeVar("C")
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a model is sampled with unless the user says otherwise: pixels, steps, guidance."""
+
+    size: int
+    steps: int = 50
+    cfg: float = 7.5
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A Stable Diffusion checkpoint in memory.
+
+    Attributes:
+        name: the path or hub id it was loaded by; None is the small model.
+    """
+
+    tokenizer: Tokenizer
+    text_encoder: CLIPText
+    unet: UNet
+    vae: VAE
+    ddim: DDIM
+    family: str
+    name: str | None
+    sample: Sampling
+
+
+def load_weights(
+    model: str | Path = SMALL,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    prediction: str | None = None,
+    tokenizer: str | Path | None = None,
+) -> Weights:
+    """Load a checkpoint: a folder, a single file or a hub id.
+
+    Args:
+        prediction: "epsilon" or "v", where the checkpoint does not say what it predicts.
+        tokenizer: folder with CLIP's vocabulary, in place of the checkpoint's own.
+
+    Raises:
+        InputError: the checkpoint cannot be used; the file, key or value is named.
+    """
+    path = resolve(model)
+    plans = _plan_file(path) if path.is_file() else _plan_folder(path)
+    if tokenizer is not None and not Path(tokenizer).exists():
+        raise InputError(f"{tokenizer} does not exist: --tokenizer is a folder with vocab.json")
+    vocabulary = Tokenizer.load(Path(tokenizer) if tokenizer else _find_tokenizer(path))
+    ddim, sample = DDIM(), {}
+    if path.is_dir():
+        where = path / "scheduler/scheduler_config.json"
+        if where.exists():
+            try:
+                ddim = DDIM.from_config(read_json(where))
+            except ValueError as error:
+                raise InputError(f"{where}: {error}") from error
+        if (path / "zs2.json").exists():
+            sample = read_json(path / "zs2.json")
+    if prediction is not None:
+        ddim = replace(ddim, prediction_type={"v": "v_prediction"}.get(prediction, prediction))
+
+    unet = plans["unet"].build(UNet, device, dtype)
+    vae = plans["vae"].build(VAE, device, dtype)
+    return Weights(
+        tokenizer=vocabulary,
+        text_encoder=plans["text_encoder"].build(CLIPText, device, dtype),
+        unet=unet,
+        vae=vae,
+        ddim=ddim,
+        family=FAMILY.get(unet.config.cross_attention_dim, "a Stable Diffusion of its own kind"),
+        name=None if path == SMALL else str(model),
+        sample=Sampling(**{"size": unet.config.sample_size * vae.config.factor, **sample}),  # type: ignore[arg-type]
+    )
+
+
+def load_clip(path: str | Path) -> tuple[CLIP, Tokenizer]:
+    """A contrastive CLIP, for scores: a folder with both towers, in float32.
+
+    The tokenizer is looked for in the folder, then in `tokenizer` beside it.
+
+    Raises:
+        InputError: the folder cannot be used.
+    """
+    path = resolve(path)
+    where = path / "config.json"
+    values = read_json(where)
+    text, vision = values.get("text_config"), values.get("vision_config")
+    if not isinstance(text, dict) or not isinstance(vision, dict):
+        raise InputError(f"{where} describes no CLIP: it needs text_config and vision_config")
+    configs = (
+        read_config(CLIPTextConfig, text, where),
+        read_config(CLIPVisionConfig, vision, where),
+        int(str(values.get("projection_dim", 512))),
+    )
+    entries = _without_harmless(find_weights(path, "model"))
+    clip = build(lambda: CLIP(*configs), entries, path, "cpu", torch.float32)
+    own = any((path / name).exists() for name in ("vocab.json", "tokenizer.json"))
+    return clip, Tokenizer.load(path if own else path.parent / "tokenizer")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One component before its weights are read: its configuration, and where each tensor lies."""
+
+    where: Path
+    config: Any
+    entries: Mapping[str, Entry]
+
+    def build(self, model: type[M], device: torch.device | str, dtype: torch.dtype) -> M:
+        return build(lambda: model(self.config), self.entries, self.where, device, dtype)
+
+
+def _plan_folder(path: Path) -> dict[str, Plan]:
+    for component in COMPONENTS:
+        if not (path / component / "config.json").exists():
+            hint = "give a Stable Diffusion folder with unet, vae, text_encoder and tokenizer"
+            if (path / "config.json").exists():
+                hint = "it holds a single component; " + hint
+            raise InputError(f"{path} has no {component}/config.json: {hint}")
+    if (path / "text_encoder_2").exists():
+        raise InputError(f"{path} is an SDXL model, which zs2 does not support yet")
+    _check_channels(path, read_json(path / "unet/config.json").get("in_channels", 4))
+    plans = {}
+    for component, (_, config) in COMPONENTS.items():
+        where = path / component / "config.json"
+        plans[component] = Plan(
+            path / component, read_config(config, read_json(where), where), tensors(path, component)
+        )
+    return plans
+
+
+def tensors(path: Path, component: str) -> dict[str, Entry]:
+    """The tensors of a component of a Hugging Face folder, under today's names."""
+    stem = "model" if component == "text_encoder" else "diffusion_pytorch_model"
+    found = find_weights(path / component, stem)
+    return {current_name(component, k): e for k, e in _without_harmless(found).items()}
+
+
+def _plan_file(path: Path) -> dict[str, Plan]:
+    """An SD 1.x file in the CompVis layout; the configuration is built in."""
+    entries = read_header(path)
+    kind = describe(entries)
+    if kind != "SD 1.x":
+        hint = "zs2 samples from SD 1.x files, and from SD 1.x and 2.x folders"
+        raise InputError(f"{path} is {kind}: {hint}")
+    _check_channels(path, entries[PREFIX["unet"] + "input_blocks.0.0.weight"].shape[1])
+    names = single_file_names(entries)
+    used = {name for table in names.values() for name in table.values()}
+    networks = tuple(PREFIX.values())
+    spare = [k for k in entries if k not in used and not HARMLESS.search(k)]
+    if spare := [k for k in spare if k.startswith(networks)]:
+        raise InputError(f"{path} has {len(spare)} tensors that SD 1.x does not, as {spare[0]}")
+    return {
+        component: Plan(path, config(), {k: entries[n] for k, n in table.items() if n in entries})
+        for (component, (_, config)), table in zip(COMPONENTS.items(), names.values(), strict=True)
+    }
+
+
+def single_file_names(entries: Mapping[str, Entry]) -> dict[str, dict[str, str]]:
+    """For each component of SD 1.x, our name of every tensor and its name in a CompVis file."""
+    names = {}
+    for component, (model, config) in COMPONENTS.items():
+        settings = None if component == "text_encoder" else config()
+        keys = expected_keys(model, config())
+        names[component] = {key: compvis_name(key, settings) for key in keys}
+    text = names["text_encoder"]
+    if text["text_model.final_layer_norm.bias"] not in entries:  # as newer transformers write it
+        names["text_encoder"] = {k: n.replace(".text_model.", ".") for k, n in text.items()}
+    return names
+
+
+def expected_keys(model: Any, config: Any) -> list[str]:
+    """The names of a network's tensors; none of them is made."""
+    with torch.device("meta"):
+        return list(model(config).state_dict())
+
+
+def describe(entries: Mapping[str, Entry]) -> str:
+    """What a file's names say it is; "SD 1.x" is what zs2 samples from."""
+    keys = list(entries)
+
+    def any_has(*parts: str) -> bool:
+        return any(part in key for key in keys for part in parts)
+
+    if any_has("lora_down", "lora_up", "lora_A", "lora.down", "_lora."):
+        if any_has("lora_controlnet"):
+            return "a ControlNet LoRA, not a model"
+        return "a LoRA, not a model"
+    if any_has("control_model.", "controlnet_cond_embedding.", "zero_convs."):
+        return "a ControlNet, not a model"
+    if any_has("conditioner.embedders."):
+        return "an SDXL model, which zs2 does not support yet"
+    if any_has("cond_stage_model.model."):
+        return "an SD 2.x single file, which zs2 does not support yet (give its folder)"
+    first = PREFIX["unet"] + "input_blocks.0.0.weight"
+    if first in entries:
+        for component, prefix in PREFIX.items():
+            if not any_has(prefix):
+                return f"a Stable Diffusion file without its {component} ({prefix}*)"
+        return "SD 1.x"
+    if any_has("first_stage_model.", "encoder.down.", "decoder.up_blocks.", "decoder.up."):
+        return "a VAE alone, not a model"
+    if any_has("down_blocks.", "mid_block."):
+        return "a UNet alone, not a model (give the folder it belongs to)"
+    if any_has("text_model.", "token_embedding"):
+        return "a text encoder alone, not a model"
+    return "not a model that zs2 knows"
+
+
+def _check_channels(path: Path, channels: object) -> None:
+    if channels != 4:
+        kind = {8: "an Instruct-Pix2Pix model", 9: "an inpainting model"}.get(channels)  # type: ignore[call-overload]
+        kind = kind or f"a UNet with {channels} input channels"
+        raise InputError(f"{path} is {kind}, which zs2 does not support yet")
+
+
+def _find_tokenizer(path: Path) -> Path:
+    """The vocabulary that belongs to a checkpoint; single files have none inside."""
+    near = path if path.is_dir() else path.parent
+    if (near / "tokenizer").is_dir():
+        return near / "tokenizer"
+    if path.is_dir():
+        raise InputError(f"{path} has no tokenizer folder: add it, or pass --tokenizer DIR")
+    for name in ("tokenizer.json", "vocab.json", "bpe_simple_vocab_16e6.txt.gz"):
+        if (near / name).exists():
+            return near
+    try:
+        return clip_tokenizer()
+    except InputError as error:
+        raise InputError(
+            f"{path} has no tokenizer, and the hub cannot be reached: "
+            "pass --tokenizer DIR, a folder with CLIP's vocab.json and merges.txt"
+        ) from error
+
+
+def _without_harmless(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    return {k: e for k, e in entries.items() if not k.endswith("position_ids")}
+
+
+def read_config(cls: type[C], values: Mapping[str, object], where: Path) -> C:
+    """A configuration dataclass from the keys of a JSON file that it has fields for.
+
+    Raises:
+        InputError: a value that would change the result, and that zs2 does not compute.
+    """
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    neutral: dict[str, object] | None = cls.NEUTRAL  # type: ignore[attr-defined]
+    for key, value in values.items():
+        if key in known or key.startswith("_") or value in (None, False) or neutral is None:
+            continue
+        allowed = neutral.get(key)
+        given = set(map(str, value)) if isinstance(value, list) else {str(value)}
+        if allowed != "any" and given != {str(allowed)}:
+            raise InputError(f"{where}: {key} = {value} is not supported")
+    try:
+        return cls(
+            **{
+                k: tuple(v) if isinstance(v, list) else v
+                for k, v in values.items()
+                if k in known and v is not None
+            }
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def build(
+    make: Any,
+    entries: Mapping[str, Entry],
+    where: Path,
+    device: torch.device | str,
+    dtype: torch.dtype,
+) -> Any:
+    """Make a model without memory, then give it the tensors of a checkpoint, strictly.
+
+    Raises:
+        InputError: tensors are missing, left over, misshaped or not finite.
+    """
+    try:
+        with torch.device("meta"):
+            model = make()
+    except (ValueError, TypeError, ZeroDivisionError, IndexError) as error:
+        raise InputError(f"{where}: the configuration fits no network: {error}") from error
+    expected = model.state_dict()
+    if missing := [k for k in expected if k not in entries]:
+        few = ", ".join(missing[:3])
+        raise InputError(f"{where} lacks {len(missing)} of {len(expected)} tensors: {few}")
+    if spare := [k for k in entries if k not in expected]:
+        few = ", ".join(spare[:3])
+        raise InputError(f"{where} has {len(spare)} tensors too many: {few}")
+    for key, tensor in expected.items():
+        if _squeezed(entries[key].shape, tensor.ndim) != tuple(tensor.shape):
+            found, need = [*entries[key].shape], [*tensor.shape]
+            hint = ""
+            if key.endswith("attn2.to_k.weight") and found[-1] in FAMILY:
+                hint = f": the file looks like {FAMILY[found[-1]]}"
+            raise InputError(f"{where}: {key} has shape {found}, expected {need}{hint}")
+    model.load_state_dict(_read(entries, expected, device, dtype), strict=True, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _squeezed(shape: tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    """A 1x1 convolution's shape as the linear layer's that it is."""
+    return shape[:2] if ndim == 2 and shape[2:] == (1, 1) else shape
+
+
+def _read(
+    entries: Mapping[str, Entry],
+    expected: Mapping[str, Tensor],
+    device: torch.device | str,
+    dtype: torch.dtype,
+) -> dict[str, Tensor]:
+    from safetensors import safe_open
+
+    files: defaultdict[Path, list[str]] = defaultdict(list)
+    for key in expected:
+        files[entries[key].file].append(key)
+    tensors = {}
+    for path, keys in files.items():
+        with safe_open(path, framework="pt") as file:
+            for key in keys:
+                # A copy of its own: a view would keep the whole file mapped.
+                tensor = file.get_tensor(entries[key].name).to(device, dtype, copy=True)
+                if not tensor.sum(dtype=torch.float32).isfinite():
+                    raise InputError(f"{path}: {entries[key].name} holds NaN or Inf")
+                tensors[key] = tensor.reshape(expected[key].shape)
+    return tensors
