@@ -33,27 +33,35 @@ def resolve(name: str | Path) -> Path:
     is_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text) and not text.endswith(SUFFIXES)
     if isinstance(name, Path) or not is_id:
         raise InputError(f"{name} does not exist: give a folder, a .safetensors file or a hub id")
-    return download(text, pick)
+    return download(text, "unet/config.json", pick)
 
 
-def download(repository: str, choose: Callable[[list[str]], list[str]]) -> Path:
+def download(repository: str, marker: str, choose: Callable[[list[str]], list[str]]) -> Path:
     """The folder of a hub's repository, with those of its files that `choose` names.
 
-    Offline, what an earlier run left in the cache will do.
+    Offline, what an earlier run left in the cache will do: the folder that holds `marker`.
 
     Raises:
         InputError: no such repository, or no connection and nothing cached.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, snapshot_download
 
     try:
         found = HfApi().model_info(repository, timeout=_TIMEOUT).siblings or []
+        wanted = choose([file.rfilename for file in found])
+        return Path(snapshot_download(repository, allow_patterns=wanted))
     except Exception as error:  # of the hub's HTTP library, which changes with its version
-        try:
-            return _snapshot(repository, wanted=None, local=True)
-        except OSError:
-            raise InputError(_reason(repository, error)) from error
-    return _snapshot(repository, wanted=choose([file.rfilename for file in found]))
+        if folder := cached(repository, marker):
+            return folder
+        raise InputError(_reason(repository, error)) from error
+
+
+def cached(repository: str, marker: str) -> Path | None:
+    """The folder that an earlier run downloaded, if it holds the file `marker`."""
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(repository, marker)
+    return Path(file.removesuffix(marker)) if isinstance(file, str) else None
 
 
 def pick(files: list[str]) -> list[str]:
@@ -75,16 +83,9 @@ def clip_tokenizer() -> Path:
     Raises:
         InputError: it is in neither.
     """
-    try:
-        return _snapshot(TOKENIZER, TOKENIZER_FILES, local=True)
-    except OSError:
-        return download(TOKENIZER, lambda files: [f for f in files if f in TOKENIZER_FILES])
-
-
-def _snapshot(repository: str, wanted: list[str] | None, local: bool = False) -> Path:
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=local))
+    return cached(TOKENIZER, "vocab.json") or download(
+        TOKENIZER, "vocab.json", lambda files: [f for f in files if f in TOKENIZER_FILES]
+    )
 
 
 def _reason(repository: str, error: Exception) -> str:

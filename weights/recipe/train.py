@@ -26,7 +26,7 @@ from zs2.tokenizer import Tokenizer
 
 SIZE = 64  # pixels
 POOL = 49152  # scenes drawn once and kept
-STEPS = {"clip": 1500, "vae": 3000, "unet": 1500}
+STEPS = {"clip": 1500, "vae": 3000, "unet": 1300}
 PROMPT_DROPOUT = 0.1
 
 VAE_CONFIG = VAEConfig(

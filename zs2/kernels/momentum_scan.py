@@ -59,7 +59,7 @@ def _matrix_scan(x: Tensor, mu: Tensor, initial: Tensor | None) -> tuple[Tensor,
     mu = mu.float()
     if initial is None:
         mu = torch.cat([torch.zeros_like(mu[:1]), mu[1:]])
-    y = coefficients(mu) @ x.flatten(2).float()
+    y = coefficients(mu) @ x.reshape(*x.shape[:2], -1).float()
     if initial is not None:
-        y = y + mu.cumprod(0)[:, None] * initial.flatten(1)[:, None]
+        y = y + mu.cumprod(0)[:, None] * initial.reshape(len(x), 1, -1)
     return y.to(x.dtype).view(x.shape), y[:, -1].reshape(x[:, 0].shape)

@@ -1,0 +1,131 @@
+"""What a file is, told from its header; how a clip was made, told from its metadata."""
+
+import json
+import shlex
+import struct
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from zs2 import inspect, media, sample
+from zs2.keymaps import PREFIX
+from zs2.weights import SMALL, single_file_names
+
+
+def run(capsys, path):
+    status = inspect.main([str(path)])
+    out = capsys.readouterr()
+    return status, out.out, out.err
+
+
+def sparse(path, shapes):
+    """A safetensors file whose tensors are holes: as large as told, and nothing on the disk."""
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        size = 2 * torch.Size(shape).numel()
+        header[name] = {"dtype": "F16", "shape": [*shape], "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+    return path
+
+
+@pytest.fixture(scope="module")
+def sd15():
+    """Names and shapes of an SD 1.5 single file."""
+    from zs2.weights import COMPONENTS
+
+    shapes = {}
+    for (model, config), names in zip(
+        COMPONENTS.values(), single_file_names({}).values(), strict=True
+    ):
+        with torch.device("meta"):
+            tensors = model(config()).state_dict()
+        shapes |= {names[key]: tuple(tensor.shape) for key, tensor in tensors.items()}
+    return shapes
+
+
+def test_a_single_file(capsys, tmp_path, sd15):
+    path = sparse(tmp_path / "sd.safetensors", {**sd15, "model_ema.decay": (1,)})
+    status, out, _ = run(capsys, path)
+    assert status == 0
+    assert "SD 1.x, 1,066.2 M values, 2,132.5 MB, F16" in out
+    assert out.count("complete") == 3
+    assert "unet           859.5 M values" in out
+    assert "vae            83.7 M values" in out
+    assert "text_encoder   123.1 M values" in out
+    assert "1 tensors that are not needed, as model_ema.decay" in out
+
+
+def test_what_is_missing_and_left_over(capsys, tmp_path, sd15):
+    shapes = dict(sd15)
+    del shapes[PREFIX["unet"] + "out.2.bias"]
+    shapes[PREFIX["vae"] + "surprise"] = (3,)
+    _, out, _ = run(capsys, sparse(tmp_path / "sd.safetensors", shapes))
+    assert "1 tensors missing, as model.diffusion_model.out.2.bias" in out
+    assert "1 too many, as first_stage_model.surprise" in out
+
+
+def test_the_small_model(capsys):
+    status, out, _ = run(capsys, SMALL)
+    assert status == 0
+    assert out.count("complete") == 3
+    assert "prediction     epsilon" in out
+    assert "missing" not in out
+
+
+def test_other_kinds(capsys, tmp_path):
+    path = tmp_path / "lora.safetensors"
+    save_file({"lora_unet_x.lora_down.weight": torch.zeros(4, 4)}, path)
+    status, out, _ = run(capsys, path)
+    assert status == 0
+    assert "a LoRA, not a model, 0.0 M values" in out
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".mp4"])
+def test_a_clip_gives_the_command_that_makes_it_again(capsys, tmp_path, random_pipe, suffix):
+    prompt = '-it\'s "a" ball; $HOME'
+    clip = random_pipe(
+        prompt, frames=2, lam=[0, 0.5], seed=3, negative="a b", split_guidance=True, size=(24, 16)
+    )
+    path = clip.save(tmp_path / f"clip{suffix}", fps=5)
+    status, out, _ = run(capsys, path)
+    assert status == 0
+    command = shlex.split(out.splitlines()[-1])
+    assert command[:3] == ["python", "-m", "zs2.sample"]
+    args = sample.build_parser().parse_args(command[3:])
+    assert (args.prompt, args.negative, args.seed, args.fps) == (prompt, "a b", 3, 5)
+    assert (args.lam, args.size, args.split_guidance) == ((0, 0.5), (24, 16), True)
+
+
+def test_every_option_that_is_repeated_exists():
+    known = {o.lstrip("-") for a in sample.build_parser()._actions for o in a.option_strings}
+    assert set(inspect.OPTIONS) <= known
+
+
+def test_what_cannot_be_told_is_one_sentence(capsys, tmp_path):
+    (tmp_path / "page.safetensors").write_text("<html>")
+    (tmp_path / "empty").mkdir()
+    from PIL import Image
+
+    Image.new("RGB", (4, 4)).save(tmp_path / "foreign.png")
+    for name, message in {
+        "absent": "does not exist",
+        "page.safetensors": "web page",
+        "empty": "neither a Stable Diffusion model nor a clip",
+        "foreign.png": "no settings",
+    }.items():
+        status, out, err = run(capsys, tmp_path / name)
+        assert status == 2
+        assert out == ""
+        assert message in err
+        assert err.count("\n") == 1
+
+
+def test_frames_in_a_folder_are_a_clip(capsys, tmp_path, random_pipe):
+    random_pipe("a ball", frames=2, seed=3).save(tmp_path / "clip.png")
+    assert media.read_settings(tmp_path / "clip")["seed"] == 3
+    assert "zs2.sample 'a ball'" in run(capsys, tmp_path / "clip")[1]

@@ -1,0 +1,31 @@
+"""The numbers of a clip, on clips that can be counted by hand."""
+
+import pytest
+import torch
+
+from zs2.metrics import appearance_distance, flicker, motion
+
+
+def test_a_still_clip():
+    frames = torch.full((3, 4, 4, 3), 90, dtype=torch.uint8)
+    assert (motion(frames), flicker(frames), appearance_distance(frames)) == (0, 1, 0)
+
+
+def test_one_frame_has_no_motion():
+    frames = torch.zeros(1, 4, 4, 3, dtype=torch.uint8)
+    assert (motion(frames), appearance_distance(frames)) == (0, 0)
+
+
+def test_a_clip_that_changes():
+    frames = torch.zeros(2, 2, 2, 3, dtype=torch.uint8)
+    frames[1, 0] = 255  # half of the pixels turn white
+    assert motion(frames) == pytest.approx(127.5)
+    assert flicker(frames) == pytest.approx(0.5)
+    assert appearance_distance(frames) == pytest.approx(1.0)
+
+
+def test_moving_is_not_a_change_of_appearance():
+    frames = torch.zeros(2, 2, 2, 3, dtype=torch.uint8)
+    frames[0, 0], frames[1, 1] = 255, 255
+    assert motion(frames) == 255
+    assert appearance_distance(frames) == 0

@@ -1,0 +1,140 @@
+"""The UNet against diffusers', and what frames that share attention must give."""
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from parity import (
+    SD15_UNET,
+    SD21_UNET,
+    SMALL_SD15,
+    SMALL_SD21,
+    SMALL_UNET,
+    TOLERANCE,
+    error,
+    scramble,
+)
+
+from zs2.attention import FrameAttention
+from zs2.kernels.momentum_scan import momentum_scan_reference
+from zs2.models.unet import UNet, UNetConfig
+
+
+def pair(config: dict) -> tuple[UNet, UNet2DConditionModel]:
+    theirs = scramble(UNet2DConditionModel(**config))
+    with torch.device("meta"):
+        ours = UNet(UNetConfig(**config))
+    ours.load_state_dict(theirs.state_dict(), assign=True)
+    return ours.eval(), theirs
+
+
+def inputs(config: dict, rows: int, height: int, width: int) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(rows, 4, height, width, generator=generator)
+    t = torch.tensor([1, 500, 981])[:rows]
+    context = torch.randn(rows, 7, config["cross_attention_dim"], generator=generator)
+    return x, t, context
+
+
+@torch.inference_mode()
+def compare(config: dict, rows: int, height: int, width: int) -> float:
+    ours, theirs = pair(config)
+    x, t, context = inputs(config, rows, height, width)
+    return error(ours(x, t, context)[0], theirs(x, t, context).sample)
+
+
+@pytest.mark.parametrize("config", [SMALL_UNET, SMALL_SD15, SMALL_SD21], ids=["two", "1.5", "2.1"])
+@pytest.mark.parametrize("size", [(16, 16), (13, 21)])
+def test_small_configurations(config, size):
+    assert compare(config, 3, *size) <= TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [SD15_UNET, SD21_UNET], ids=["1.5", "2.1"])
+def test_real_configurations(config):
+    assert compare(config, 1, 17, 24) <= TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def shared():
+    ours, theirs = pair(SMALL_UNET)
+    x, _, _ = inputs(SMALL_UNET, 3, 6, 5)
+    x = torch.cat([x, x.flip(0) * 0.7, x.roll(1, 0) + 0.3])[:8]
+    context = torch.randn(1, 7, 24, generator=torch.Generator().manual_seed(2))
+    return ours, theirs, x, torch.tensor(400), context
+
+
+MU = (0.0, 0.9, 0.5, 0.98, 1.0, 0.3, 0.98, 0.7)
+
+
+@torch.inference_mode()
+def test_one_prompt_for_all_rows_is_one_for_each(shared):
+    ours, _, x, t, context = shared
+    torch.testing.assert_close(ours(x, t, context)[0], ours(x, t, context.expand(8, -1, -1))[0])
+
+
+@torch.inference_mode()
+def test_momentum_is_eq_2_on_keys_and_values(shared):
+    """The scan of the hidden state equals the paper's scan of K and V, in diffusers' own UNet."""
+    ours, theirs, x, t, context = shared
+
+    class Momentum:
+        def __call__(self, attn, hidden, encoder_hidden_states=None, **_):
+            source = hidden if encoder_hidden_states is None else encoder_hidden_states
+            q, k, v = attn.to_q(hidden), attn.to_k(source), attn.to_v(source)
+            if encoder_hidden_states is None:
+                mu = torch.tensor(MU)
+                k, v = (momentum_scan_reference(z[None], mu)[0][0] for z in (k, v))
+            q, k, v = (z.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for z in (q, k, v))
+            weights = (q @ k.transpose(-1, -2) * attn.scale).softmax(-1)
+            return attn.to_out[0]((weights @ v).transpose(1, 2).flatten(2))
+
+    processors = theirs.attn_processors
+    theirs.set_attn_processor(Momentum())
+    expected = theirs(x, t, context.expand(8, -1, -1)).sample
+    theirs.set_attn_processor(processors)
+    assert error(ours(x, t, context, FrameAttention(MU))[0], expected) <= TOLERANCE
+    assert error(ours(x, t, context)[0], expected) > 0.01
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("chunk", [1, 3, 8])
+def test_chunks_that_hand_over_their_state_are_the_whole(shared, chunk):
+    ours, _, x, t, context = shared
+    attention = FrameAttention(MU)
+    whole, last = ours(x, t, context, attention)
+    state, parts = None, []
+    for start in range(0, 8, chunk):
+        stop = min(start + chunk, 8)
+        part, state = ours(x[start:stop], t, context, attention.chunk(start, stop), state)
+        parts.append(part)
+    assert error(torch.cat(parts), whole) <= TOLERANCE
+    assert len(state) == ours.attention_layers == 4
+    for ours_state, expected in zip(state, last, strict=True):
+        assert ours_state.dtype == torch.float32
+        torch.testing.assert_close(ours_state, expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_frame_1_is_the_image_models(shared):
+    ours, _, x, t, context = shared
+    clip, _ = ours(x, t, context, FrameAttention(MU))
+    still, _ = ours(x[:1], t, context, FrameAttention(MU[:1]))
+    image, _ = ours(x[:1], t, context)
+    assert still.equal(image)
+    assert error(clip[:1], image) <= TOLERANCE
+
+
+@torch.inference_mode()
+def test_clips_of_a_batch_do_not_mix(shared):
+    ours, _, x, t, context = shared
+    contexts = torch.cat([context, context * 0.5])
+    both, _ = ours(x, t, contexts, FrameAttention(MU[:4]))
+    for clip in range(2):
+        rows = slice(4 * clip, 4 * clip + 4)
+        alone, _ = ours(x[rows], t, contexts[clip : clip + 1], FrameAttention(MU[:4]))
+        assert error(both[rows], alone) <= TOLERANCE
+
+
+def test_an_unknown_block_is_named():
+    with pytest.raises(ValueError, match="AttnDownBlock2D"):
+        UNet(UNetConfig(down_block_types=("AttnDownBlock2D",) * 4))
