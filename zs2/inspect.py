@@ -85,7 +85,7 @@ def describe_folder(path: Path) -> Iterator[str]:
     if "unet" in present:
         width = str(read_json(path / "unet/config.json").get("cross_attention_dim", 768))
         kinds = {str(k): v for k, v in FAMILY.items()}
-        yield f"{path}: {kinds.get(width, 'a Stable Diffusion of its own kind')} folder"
+        yield f"{path}: {kinds.get(width, 'Stable Diffusion')} folder"
     for name in present:
         entries = tensors(path, name)
         where = path / name / "config.json"

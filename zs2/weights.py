@@ -109,7 +109,7 @@ def load_weights(
         unet=unet,
         vae=vae,
         ddim=ddim,
-        family=FAMILY.get(unet.config.cross_attention_dim, "a Stable Diffusion of its own kind"),
+        family=FAMILY.get(unet.config.cross_attention_dim, "Stable Diffusion"),
         name=None if path == SMALL else str(model),
         sample=Sampling(**{"size": unet.config.sample_size * vae.config.factor, **sample}),  # type: ignore[arg-type]
     )

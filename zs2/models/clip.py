@@ -45,6 +45,11 @@ class CLIPVisionConfig:
     NEUTRAL: ClassVar[None] = None  # transformers writes dozens of keys, none of which matter
 
 
+def embedding(rows: int, width: int) -> nn.Embedding:
+    # Drawing first values, even on the meta device, would import a second and a half of torch.
+    return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
+
+
 class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -105,8 +110,8 @@ class Encoder(nn.Module):
 class TextEmbeddings(nn.Module):
     def __init__(self, config: CLIPTextConfig) -> None:
         super().__init__()
-        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.token_embedding = embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = embedding(config.max_position_embeddings, config.hidden_size)
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[1]]
@@ -142,7 +147,7 @@ class VisionEmbeddings(nn.Module):
         width, patch = config.hidden_size, config.patch_size
         self.class_embedding = nn.Parameter(torch.zeros(width))
         self.patch_embedding = nn.Conv2d(3, width, patch, stride=patch, bias=False)
-        self.position_embedding = nn.Embedding((config.image_size // patch) ** 2 + 1, width)
+        self.position_embedding = embedding((config.image_size // patch) ** 2 + 1, width)
 
     def forward(self, pixels: Tensor) -> Tensor:
         patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
