@@ -10,18 +10,20 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import zs2
 from benchmarks.environment import environment
 from weights.recipe import judge
+from weights.recipe.scenes import Scene
 from zs2.metrics import appearance_distance, motion
 from zs2.pipeline import Clip, Pipeline
 from zs2.weights import SMALL, load_clip
 
 BATCH = 5
-LADDERS: dict[str, list[tuple[str, dict[str, object]]]] = {
+LADDERS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "lambda at mu 0.98": [(f"{lam:g}", {"lam": lam, "mu": 0.98}) for lam in (0.0, 0.05, 0.1, 0.2)],
     "mu at lambda 0.1": [(f"{mu:g}", {"lam": 0.1, "mu": mu}) for mu in (0.0, 0.5, 0.98, 1.0)],
     "mu at independent noise": [
@@ -30,15 +32,15 @@ LADDERS: dict[str, list[tuple[str, dict[str, object]]]] = {
 }
 
 
-def clips(pipe: Pipeline, said: list, frames: int, steps: int, **options: object) -> list[Clip]:
+def clips(pipe: Pipeline, said: list[Scene], frames: int, steps: int, **options: Any) -> list[Clip]:
     """One clip a scene, seeds 1, 2, .."""
     made: list[Clip] = []
     for start in range(0, len(said), BATCH):
         part = said[start : start + BATCH]
         seeds = list(range(start + 1, start + 1 + len(part)))
-        made += pipe(  # type: ignore[operator, arg-type]
-            [s.caption for s in part], frames=frames, steps=steps, seed=seeds, **options
-        )
+        batch = pipe([s.caption for s in part], frames=frames, steps=steps, seed=seeds, **options)
+        assert isinstance(batch, list)
+        made += batch
     return made
 
 
@@ -64,7 +66,7 @@ def main() -> None:
     began = time.monotonic()
     known: dict[str, list[Clip]] = {}  # the ladders share a rung
 
-    def rung(options: dict[str, object]) -> list[Clip]:
+    def rung(options: dict[str, Any]) -> list[Clip]:
         key = json.dumps(options, sort_keys=True)
         if key not in known:
             known[key] = clips(pipe, said, args.frames, args.steps, **options)
