@@ -67,7 +67,7 @@ def test_its_pictures_show_what_was_prompted(pipe, clip):
 def test_diffusers_makes_the_same_picture(pipe):
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-    theirs = StableDiffusionPipeline.from_pretrained(TINY, safety_checker=None)
+    theirs = StableDiffusionPipeline.from_pretrained(TINY, safety_checker=None).to(torch.float32)
     theirs.scheduler = DDIMScheduler.from_config(theirs.scheduler.config)
     theirs.set_progress_bar_config(disable=True)
     seeds = [1, 2]

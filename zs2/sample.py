@@ -33,13 +33,25 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"zs2: {message}\n")
 
 
+class Help(argparse.RawDescriptionHelpFormatter):
+    """One column for options, one for what they do; an option is named once with its value."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=96)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        return f"{', '.join(action.option_strings)} {action.metavar}"
+
+
 def build_parser() -> Parser:
     parser = Parser(
         prog="python -m zs2.sample",
         usage='%(prog)s "PROMPT" [options]',
         description="Make a video from a prompt with any Stable Diffusion checkpoint.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to show")
 
@@ -51,7 +63,10 @@ def build_parser() -> Parser:
         help="checkpoint: a folder, a .safetensors file or a hub id (default: the small model)",
     )
     group.add_argument(
-        "--prediction", choices=["epsilon", "v"], help="what the model predicts, if it does not say"
+        "--prediction",
+        choices=["epsilon", "v"],
+        metavar="KIND",
+        help="epsilon or v: what the model predicts, if it does not say",
     )
     group.add_argument(
         "--tokenizer", metavar="DIR", help="folder with CLIP's vocabulary, for single files"
@@ -76,7 +91,7 @@ def build_parser() -> Parser:
     )
 
     group = parser.add_argument_group(
-        "motion", "values with a comma are one for each frame: --lam 0,0.1,0.1,0.2"
+        "motion", "one value, or one for each frame: --frames 4 --lam 0,0.1,0.1,0.2"
     )
     group.add_argument(
         "--frames", type=int, default=8, metavar="N", help="1 is a still (default: 8)"
@@ -99,7 +114,8 @@ def build_parser() -> Parser:
         "--noise",
         choices=["dependency", "independent", "mixed", "progressive"],
         default="dependency",
-        help="the noise model (default: dependency)",
+        metavar="KIND",
+        help="dependency (default), independent, mixed or progressive",
     )
     group.add_argument(
         "--alpha", type=numbers, metavar="X", help="share of noise kept, for mixed and progressive"
@@ -111,7 +127,8 @@ def build_parser() -> Parser:
         "--attention",
         choices=["momentum", "self", "cross-frame"],
         default="momentum",
-        help="how frames share attention (default: momentum)",
+        metavar="KIND",
+        help="how frames share it: momentum (default), self or cross-frame",
     )
 
     group = parser.add_argument_group("output")
@@ -135,8 +152,19 @@ def build_parser() -> Parser:
     group.add_argument(
         "--split-guidance", action="store_true", help="guidance branches one after the other"
     )
-    group.add_argument("--dtype", choices=["auto", "fp32", "bf16", "fp16"], default="auto")
-    group.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:n]|mps")
+    group.add_argument(
+        "--dtype",
+        choices=["auto", "fp32", "bf16", "fp16"],
+        default="auto",
+        metavar="TYPE",
+        help="auto (default), fp32, bf16 or fp16",
+    )
+    group.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="auto (default), cpu, cuda, cuda:N or mps",
+    )
     return parser
 
 
@@ -257,11 +285,14 @@ def progress_bar(step: int, steps: int) -> None:
         )
 
 
-def peak_memory(pipe: Pipeline) -> str:
+def peak_memory(pipe: Pipeline) -> str | None:
+    """Most memory used so far: the GPU's, else the process's; None where nobody counts it."""
     if pipe.device.type == "cuda":
         import torch
 
         return f"{torch.cuda.max_memory_allocated(pipe.device) / 2**30:.2f} GiB"
+    if sys.platform == "win32":
+        return None
     import resource
 
     scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB elsewhere
@@ -281,7 +312,10 @@ def summary(clip: Clip, pipe: Pipeline, sharing: FrameAttention, seconds: float,
             f"motion {motion(clip.frames):.1f}",
             f"flicker {flicker(clip.frames):.3f}",
         ]
-    parts += [f"{seconds:.1f} s", f"peak {peak_memory(pipe)}", str(path)]
+    parts.append(f"{seconds:.1f} s")
+    if peak := peak_memory(pipe):
+        parts.append(f"peak {peak}")
+    parts.append(str(path))
     return ", ".join(parts)
 
 
