@@ -72,6 +72,12 @@ def test_one_clip_for_each_line_of_a_prompts_file(run, tmp_path):
     assert media.read_settings(tmp_path / "x-0002.gif")["prompt"] == "two cubes"
 
 
+def test_prompts_that_repeat_do_not_collide(run, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a ball\na ball\n")
+    assert run("--prompts-file", "prompts.txt", "--frames", 1, "--seed", 1)[0] == 0
+    assert (tmp_path / "0002-a-ball-1.png").is_file()
+
+
 def test_a_file_is_kept_unless_told(run, tmp_path):
     (tmp_path / "ball.gif").write_text("precious")
     status, _, err = run("a ball", "-o", "ball.gif")

@@ -69,7 +69,7 @@ class Clip:
         Returns:
             What was written: the path, or a folder for several frames and .png.
         """
-        fps = fps or self.fps
+        fps = self.fps if fps is None else fps
         return media.save(Path(path), self.frames, fps, {**self.settings, "fps": fps}, overwrite)
 
 

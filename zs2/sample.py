@@ -250,9 +250,10 @@ def outputs(args: argparse.Namespace, prompts: Sequence[str], seed: int) -> list
     else:
         suffix = ".png" if args.frames == 1 else ".mp4"
         paths = []
-        for prompt in prompts:
+        for i, prompt in enumerate(prompts, start=1):
             words = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:60].rstrip("-") or "clip"
-            paths.append(Path(f"{words}-{seed}{suffix}"))
+            number = f"{i:04d}-" if len(prompts) > 1 else ""  # prompts may repeat
+            paths.append(Path(f"{number}{words}-{seed}{suffix}"))
     for path in paths:
         media.check_output(path, args.frames, args.overwrite)
     return paths
@@ -358,6 +359,7 @@ def run(args: argparse.Namespace) -> None:
         )
         assert isinstance(clip, Clip)
         seconds = time.monotonic() - began
+        clip.settings["tokenizer"] = args.tokenizer
         written = clip.save(path, args.fps, args.overwrite)
         sharing = frame_attention(args.attention, args.mu, args.frames)
         print(summary(clip, pipe, sharing, seconds, written))
