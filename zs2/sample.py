@@ -367,18 +367,19 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    warnings.showwarning = lambda message, *_: print(f"zs2: {message}", file=sys.stderr)
-    try:
-        run(args)
-    except (InputError, NumericalError) as error:
-        print(f"zs2: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"zs2: the clip was not written: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nzs2: interrupted, nothing half-written is left", file=sys.stderr)
-        return 130
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"zs2: {message}", file=sys.stderr)
+        try:
+            run(args)
+        except (InputError, NumericalError) as error:
+            print(f"zs2: {error}", file=sys.stderr)
+            return 2
+        except OSError as error:
+            print(f"zs2: the clip was not written: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("\nzs2: interrupted, nothing half-written is left", file=sys.stderr)
+            return 130
     return 0
 
 
