@@ -34,7 +34,7 @@ def test_its_vae_gives_scenes_back(pipe):
         mean, _ = vae.encode(drawn)
         error = (vae.decode(mean) - drawn).abs().mean()
     assert error < 0.04
-    # One scaling factor fits all channels: each has mean 0 and variance 1, up to these scenes' luck.
+    # One scaling factor fits all channels: mean 0 and variance 1, up to these scenes' luck.
     assert mean.mean((0, 2, 3)).abs().max() < 0.15
     assert (mean.std((0, 2, 3)) - 1).abs().max() < 0.1
 
