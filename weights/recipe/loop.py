@@ -26,11 +26,12 @@ def fit(
     *,
     steps: int,
     lr: float,
+    muon: float = 0,
     average: float = 0.999,
     seed: int = 0,
     save_every: int = 100,
 ) -> M:
-    """Train `model` for `steps` steps with AdamW and return the running average of its weights.
+    """Train `model` for `steps` steps with AdamW (and Muon) and return the running average of its weights.
 
     Step n draws all its randomness from a generator seeded by (seed, n), so a run that was
     interrupted goes on from `folder/name.pt` and ends as if it had not been.
@@ -38,18 +39,28 @@ def fit(
     Args:
         loss: computes the loss of one batch, drawn with the generator it is given.
         lr: the highest learning rate: 2 % of the steps lead up to it, a cosine leads down to 0.
+        muon: its highest rate, if the matrices inside `layers` are to be trained by Muon.
         average: share of the old value in the running average, less in the first steps.
     """
     path = folder / f"{name}.pt"
     averaged = copy.deepcopy(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
+    learnt = {key: p for key, p in model.named_parameters() if p.requires_grad}
+    hidden = [p for key, p in learnt.items() if muon and p.ndim == 2 and ".layers." in key]
+    ids = {id(p) for p in hidden}
+    rest = [p for p in learnt.values() if id(p) not in ids]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
+    ]
+    if hidden:
+        optimizers.append(torch.optim.Muon(hidden, lr=muon, weight_decay=0.01))
+    highest = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     start = 0
     if path.exists():
         saved = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(saved["model"])
         averaged.load_state_dict(saved["averaged"])
-        if saved["optimizer"]:
-            optimizer.load_state_dict(saved["optimizer"])
+        for optimizer, state in zip(optimizers, saved["optimizers"], strict=False):
+            optimizer.load_state_dict(state)
         start = saved["step"]
         log.info("%s: resumed at step %d of %d", name, start, steps)
 
@@ -57,13 +68,16 @@ def fit(
     recent, began = [], time.monotonic()
     for step in range(start, steps):
         warmup = min(1.0, (step + 1) / (0.02 * steps))
-        for group in optimizer.param_groups:
-            group["lr"] = lr * warmup * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        share = warmup * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        for group, top in zip(groups, highest, strict=True):
+            group["lr"] = top * share
         value = loss(torch.Generator().manual_seed(seed * 1_000_003 + step))
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         keep = min(average, (step + 1) / (step + 10))
         with torch.no_grad():
             for old, new in zip(averaged.parameters(), model.parameters(), strict=True):
@@ -79,7 +93,7 @@ def fit(
             state = {
                 "model": model.state_dict(),
                 "averaged": averaged.state_dict(),
-                "optimizer": None if done else optimizer.state_dict(),
+                "optimizers": [] if done else [o.state_dict() for o in optimizers],
                 "step": step + 1,
             }
             torch.save(state, path.with_suffix(".part"))

@@ -8,6 +8,7 @@ ground and sky. A model that has to keep these in agreement needs its self-atten
 Shapes are signed distance fields in pixels of a unit square, B scenes at once.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +39,13 @@ PLACES = (
 )
 SIZES = ("small", "", "big")
 COUNTS = ("a", "two", "three")
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "count": COUNTS,
+    "size": SIZES,
+    "colour": tuple(COLOURS),
+    "thing": THINGS,
+    "place": PLACES,
+}
 PATTERNS = 5  # plain, stripes, dots, checks, two halves
 
 
@@ -64,6 +72,11 @@ class Scene:
         """Whether this colour x thing x place is one of the tenth that is never trained on."""
         c, t = list(COLOURS).index(self.colour), THINGS.index(self.thing)
         return (c + 3 * t + 7 * PLACES.index(self.place)) % 10 == 0
+
+
+def every() -> list[Scene]:
+    """All the scenes that can be said, the held-out ones among them."""
+    return [Scene(*values) for values in itertools.product(*ATTRIBUTES.values())]
 
 
 def sample(n: int, seed: int, held_out: bool = False) -> list[Scene]:
