@@ -286,7 +286,10 @@ def test_a_shard_may_not_leave_its_folder(folder):
         ("unet", {"in_channels": 9}, "an inpainting model"),
         ("unet", {"in_channels": 8}, "an Instruct-Pix2Pix model"),
         ("unet", {"norm_num_groups": 7}, "fits no network"),
-        ("vae", {"mid_block_add_attention": False, "act_fn": "relu"}, "act_fn"),
+        ("unet", {"flip_sin_to_cos": False}, "flip_sin_to_cos = False is not supported"),
+        ("unet", {"downsample_padding": 0}, "downsample_padding = 0 is not supported"),
+        ("vae", {"mid_block_add_attention": False}, "mid_block_add_attention = False"),
+        ("vae", {"act_fn": "relu"}, "act_fn"),
         ("text_encoder", {"hidden_act": "relu"}, "relu"),
     ],
 )
@@ -298,6 +301,28 @@ def test_a_configuration_that_zs2_cannot_honour(folder, part, changes, message):
 def test_a_schedule_that_zs2_cannot_honour(folder):
     edit_json(folder / "scheduler/scheduler_config.json", beta_schedule="squaredcos_cap_v2")
     refused(folder, "scheduler_config.json: beta_schedule 'squaredcos_cap_v2' is not supported")
+
+
+def test_a_table_of_betas_is_not_ignored(folder):
+    edit_json(folder / "scheduler/scheduler_config.json", trained_betas=[0.1, 0.2])
+    refused(folder, "scheduler_config.json: trained_betas is not supported")
+
+
+def test_a_key_that_is_left_out_means_what_it_means_to_transformers(folder):
+    where = folder / "text_encoder/config.json"
+    values = json.loads(where.read_text())
+    del values["num_attention_heads"]
+    where.write_text(json.dumps(values))
+    assert load_weights(folder).text_encoder.config.num_attention_heads == 8
+
+
+def test_quantised_weights_are_named(folder):
+    file = folder / "text_encoder/model.safetensors"
+    tensors = load_file(file)
+    key = next(k for k in tensors if k.endswith("fc1.weight"))
+    tensors[key] = tensors[key].to(torch.int8)
+    save_file(tensors, file)
+    refused(folder, "is stored as I8: quantised weights are not supported")
 
 
 def test_configurations_that_are_no_json(folder):

@@ -43,6 +43,8 @@ class DDIM:
     @classmethod
     def from_config(cls, config: Mapping[str, object]) -> "DDIM":
         """Read the training side of a `scheduler_config.json`, whatever solver it names."""
+        if config.get("trained_betas") is not None:
+            raise ValueError("trained_betas is not supported: use beta_start and beta_end")
         return cls(**{f.name: config[f.name] for f in fields(cls) if f.name in config})  # type: ignore[arg-type]
 
     @cached_property

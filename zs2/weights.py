@@ -287,21 +287,19 @@ def read_config(cls: type[C], values: Mapping[str, object], where: Path) -> C:
     """
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     neutral: dict[str, object] | None = cls.NEUTRAL  # type: ignore[attr-defined]
+    given = {k: v for k, v in values.items() if k in known and v is not None}
     for key, value in values.items():
-        if key in known or key.startswith("_") or value in (None, False) or neutral is None:
+        if key in known or key.startswith("_") or value is None or neutral is None:
             continue
-        allowed = neutral.get(key)
-        given = set(map(str, value)) if isinstance(value, list) else {str(value)}
-        if allowed != "any" and given != {str(allowed)}:
+        allowed = neutral.get(key, False)  # a switch nobody knows is harmless while it is off
+        if allowed != "any" and any(
+            item != allowed for item in (value if isinstance(value, list) else [value])
+        ):
             raise InputError(f"{where}: {key} = {value} is not supported")
+    for key, value in cls.OMITTED.items():  # type: ignore[attr-defined]
+        given.setdefault(key, value)
     try:
-        return cls(
-            **{
-                k: tuple(v) if isinstance(v, list) else v
-                for k, v in values.items()
-                if k in known and v is not None
-            }
-        )
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: {error}") from error
 
@@ -331,6 +329,11 @@ def build(
         few = ", ".join(spare[:3])
         raise InputError(f"{where} has {len(spare)} tensors too many: {few}")
     for key, tensor in expected.items():
+        if not entries[key].dtype.startswith(("F", "BF")):
+            raise InputError(
+                f"{where}: {key} is stored as {entries[key].dtype}: quantised weights are not "
+                "supported, give the fp16 or fp32 ones"
+            )
         if _squeezed(entries[key].shape, tensor.ndim) != tuple(tensor.shape):
             found, need = [*entries[key].shape], [*tensor.shape]
             hint = ""

@@ -31,14 +31,14 @@ def fit(
     seed: int = 0,
     save_every: int = 100,
 ) -> M:
-    """Train `model` for `steps` steps with AdamW (and Muon) and return the running average of its weights.
+    """Train `model` for `steps` steps and return the running average of its weights.
 
     Step n draws all its randomness from a generator seeded by (seed, n), so a run that was
     interrupted goes on from `folder/name.pt` and ends as if it had not been.
 
     Args:
         loss: computes the loss of one batch, drawn with the generator it is given.
-        lr: the highest learning rate: 2 % of the steps lead up to it, a cosine leads down to 0.
+        lr: AdamW's highest learning rate: 2 % of the steps lead up to it, a cosine leads down to 0.
         muon: its highest rate, if the matrices inside `layers` are to be trained by Muon.
         average: share of the old value in the running average, less in the first steps.
     """

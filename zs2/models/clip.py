@@ -27,22 +27,29 @@ class CLIPTextConfig:
     eos_token_id: int = 2
 
     NEUTRAL: ClassVar[None] = None  # transformers writes dozens of keys, none of which matter
+    OMITTED: ClassVar[dict[str, object]] = {
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "num_attention_heads": 8,
+    }
+    """What a key that a file leaves out means to transformers, where our default is another."""
 
 
 @dataclass(frozen=True)
 class CLIPVisionConfig:
-    """The image encoder's fields of a CLIP `config.json`; the defaults are ViT-L/14's."""
+    """The image encoder's fields of a CLIP `config.json`; the defaults are transformers'."""
 
     image_size: int = 224
-    patch_size: int = 14
-    hidden_size: int = 1024
-    intermediate_size: int = 4096
-    num_hidden_layers: int = 24
-    num_attention_heads: int = 16
+    patch_size: int = 32
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
 
     NEUTRAL: ClassVar[None] = None  # transformers writes dozens of keys, none of which matter
+    OMITTED: ClassVar[dict[str, object]] = {}
 
 
 def embedding(rows: int, width: int) -> nn.Embedding:

@@ -58,6 +58,8 @@ class UNetConfig:
         "class_embeddings_concat": False,
     }
     """Other keys that real files hold, with the one value that this network computes."""
+    OMITTED: ClassVar[dict[str, object]] = {"cross_attention_dim": 1280}
+    """What a key that a file leaves out means to diffusers, where our default is another."""
 
     @property
     def heads(self) -> tuple[int, ...]:

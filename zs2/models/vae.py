@@ -39,6 +39,8 @@ class VAEConfig:
         "force_upcast": "any",
     }
     """Other keys that real files hold, with the one value that this network computes."""
+    OMITTED: ClassVar[dict[str, object]] = {"block_out_channels": (64,), "layers_per_block": 1}
+    """What a key that a file leaves out means to diffusers, where our default is another."""
 
     @property
     def factor(self) -> int:
