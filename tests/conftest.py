@@ -1,5 +1,6 @@
 """A pipeline with random weights, small enough to sample with in milliseconds."""
 
+import interpreter  # noqa: F401  (first: see there)
 import pytest
 import torch
 from torch import Tensor, nn

@@ -1,6 +1,6 @@
 """How the frames of a clip share attention: the paper's second idea (section 4.1).
 
-Every self-attention of the UNet builds its keys and values from `share(h)` in place of h:
+Every self-attention of the UNet builds its keys and values from a running average of h:
 
     self-attention        K_i                                      mu = 0
     cross-frame           K_1                                      mu = 1
@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from itertools import repeat
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from zs2.kernels.momentum_scan import momentum_scan
+from zs2.kernels.momentum_scan import norm_momentum_scan
 
 State = list[Tensor]
 """What one chunk of frames hands to the next: each layer's last scanned row, [B, N, C] float32."""
@@ -103,16 +103,19 @@ class Share:
         self._carried: Iterator[Tensor | None] = repeat(None) if not state else iter(state)
         self._mu: Tensor | None = None
 
-    def __call__(self, h: Tensor) -> Tensor:
-        """Normed hidden state [B*F, N, C] to what K and V are projected from, same shape."""
+    def __call__(self, x: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+        """The hidden state [B*F, N, C], normed: what Q, and what K and V are projected from."""
         if not self.attention.active:
-            return h
+            h = norm(x)
+            return h, h
         if self._mu is None:
-            self._mu = torch.tensor(self.attention.chunk_mu, device=h.device)
-        x = h.unflatten(0, (-1, self.attention.frames))  # (B, F, N, C)
-        y, final = momentum_scan(x, self._mu, next(self._carried))
+            self._mu = torch.tensor(self.attention.chunk_mu, device=x.device)
+        frames = x.unflatten(0, (-1, self.attention.frames))  # (B, F, N, C)
+        h, scanned, final = norm_momentum_scan(
+            frames, norm.weight, norm.bias, self._mu, next(self._carried), norm.eps
+        )
         self.state.append(final)
-        return y.flatten(0, 1)
+        return h.flatten(0, 1), scanned.flatten(0, 1)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, upcast: bool = False) -> Tensor:

@@ -27,7 +27,7 @@ from zs2.tokenizer import Tokenizer
 
 SIZE = 64  # pixels
 POOL = 49152  # scenes drawn once and kept
-STEPS = {"clip": 1500, "vision": 6000, "vae": 9000, "unet": 3700}
+STEPS = {"clip": 1500, "vision": 6000, "vae": 9000, "unet": 3500}
 PROMPT_DROPOUT = 0.1
 
 VAE_CONFIG = VAEConfig(
@@ -289,6 +289,7 @@ def train_unet(work: Path, latents: Tensor, texts: Tensor, empty: Tensor, captio
     """
     torch.manual_seed(4)
     model = UNet(UNET_CONFIG)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 13 % faster
     for key, parameter in model.named_parameters():  # each residual branch begins at zero
         if key.endswith(("conv2.weight", "proj_out.weight", "conv_out.weight")):
             nn.init.zeros_(parameter)
@@ -296,7 +297,7 @@ def train_unet(work: Path, latents: Tensor, texts: Tensor, empty: Tensor, captio
 
     def loss(generator: torch.Generator) -> Tensor:
         index = torch.randint(len(latents), (64,), generator=generator)
-        x = latents[index].float()
+        x = latents[index].float().contiguous(memory_format=torch.channels_last)
         # One timestep from each 64th of the schedule: less variance than independent draws.
         t = (torch.arange(64) + torch.rand(64, generator=generator)) * len(alpha_bar) / 64
         t = t.long()

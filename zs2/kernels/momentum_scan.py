@@ -1,44 +1,113 @@
 """The momentum scan over frames (Eq. 2): y_1 = x_1, y_i = mu_i y_{i-1} + (1 - mu_i) x_i.
 
-Takes plain tensors and knows nothing of zs2: copy this file alone and it works.
+    (k, v), state = momentum_scan((k, v), mu)                      # a clip, or its first chunk
+    (k, v), state = momentum_scan((k, v), mu_of_next_frames, state)    # the chunk after it
+
+On a GPU one Triton launch reads every element once and writes it once. On a CPU, where neither
+Triton nor a launch is to be had, it is one product with the paper's triangular matrix. Takes plain
+tensors and knows nothing of zs2: copy this file alone and it works, with torch, and on a GPU with
+triton.
 """
 
+import math
+import os
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
+if INTERPRET or torch.version.cuda or torch.version.hip:
+    try:
+        import triton
+        import triton.language as tl
+    except ImportError:
+        triton = None
+else:
+    triton = None  # a CPU build of torch: spare it the import
 
-def momentum_scan(x: Tensor, mu: Tensor, initial: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Running average over frames, exact across chunks (section 4.1, Eq. 2).
+Tensors = tuple[Tensor, ...]
+
+
+def momentum_scan(
+    tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | None = None
+) -> tuple[Tensors, Tensors]:
+    """Running average over frames of any number of tensors at once (section 4.1, Eq. 2).
 
     Args:
-        x: [B, F, ...], any floating dtype.
+        tensors: each [B, F, ...], of one shape, floating dtype, device and stride; a view of a
+            packed projection is read in place.
         mu: [F], momentum of each frame in 0..1.
-        initial: [B, ...] float32, the final state of the frames before these; None where a clip
-            begins, and then mu[0] has no effect.
+        initial: each [B, ...] float32, the final state of the frames before these; None where a
+            clip begins, and then mu[0] has no effect.
 
     Returns:
-        y [B, F, ...] in x's dtype, and the final state [B, ...] in float32: hand it to the next
-        chunk as `initial`, and any split of the frames gives the same clip.
+        For each tensor y [B, F, ...], contiguous and in its dtype; and the final state [B, ...] in
+        float32: hand it to the next chunk as `initial`, and any split of the frames gives the same
+        clip. All sums are float32.
 
     Raises:
-        ValueError: mu is not one value a frame, or initial does not fit x.
+        ValueError: the tensors differ, mu is not one value a frame, or initial does not fit.
     """
-    if mu.shape != x.shape[1:2]:
-        raise ValueError(f"mu must hold one value for each of {x.shape[1]} frames: {[*mu.shape]}")
-    if initial is not None and initial.shape != x[:, 0].shape:
-        raise ValueError(f"initial is {[*initial.shape]}, expected {[*x[:, 0].shape]}")
-    return _matrix_scan(x, mu, initial)
+    shape = _check(tensors, mu, initial)
+    if _on_gpu(tensors[0]):
+        return _triton_scan(tensors, mu, initial)
+    states: Sequence[Tensor | None] = initial or [None] * len(tensors)
+    scanned = [_matrix_scan(x, mu, state) for x, state in zip(tensors, states, strict=True)]
+    return tuple(y.view(shape) for y, _ in scanned), tuple(final for _, final in scanned)
+
+
+def norm_momentum_scan(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mu: Tensor,
+    initial: Tensor | None = None,
+    eps: float = 1e-5,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """LayerNorm and the momentum scan of its result, with one read of the hidden state.
+
+    Queries come from the normed rows, keys and values from the scanned ones: the scan's weights sum
+    to 1 and the projections are affine, so this equals scanning K and V, with half the traffic.
+
+    Args:
+        x: hidden state [B, F, N, C].
+        weight, bias: the norm's, [C].
+        mu, initial: as for `momentum_scan`.
+
+    Returns:
+        Normed and scanned rows [B, F, N, C] in x's dtype, and the final state [B, N, C] float32.
+
+    Raises:
+        ValueError: as `momentum_scan`, or weight and bias are not [C].
+    """
+    _check([x], mu, None if initial is None else [initial])
+    if weight.shape != x.shape[-1:] or bias.shape != x.shape[-1:] or x.ndim != 4:
+        raise ValueError(
+            f"x is {[*x.shape]}, weight {[*weight.shape]} and bias {[*bias.shape]}: "
+            "expected [B, F, N, C], [C] and [C]"
+        )
+    if _on_gpu(x):
+        return _triton_norm_scan(x, weight, bias, mu, initial, eps)
+    normed = F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+    y, final = _matrix_scan(normed, mu, initial)
+    return normed, y.view(x.shape), final
 
 
 def momentum_scan_reference(
-    x: Tensor, mu: Tensor, initial: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+    tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | None = None
+) -> tuple[Tensors, Tensors]:
     """Eq. 2 read aloud, in float32: the definition that every faster form is tested against."""
-    frames, state = [], initial
-    for x_i, mu_i in zip(x.float().unbind(1), mu.float(), strict=True):
-        state = x_i if state is None else mu_i * state + (1 - mu_i) * x_i
-        frames.append(state)
-    return torch.stack(frames, dim=1).to(x.dtype), frames[-1]
+    scanned, finals = [], []
+    for n, x in enumerate(tensors):
+        frames, state = [], initial[n] if initial else None
+        for x_i, mu_i in zip(x.float().unbind(1), mu.float(), strict=True):
+            state = x_i if state is None else mu_i * state + (1 - mu_i) * x_i
+            frames.append(state)
+        scanned.append(torch.stack(frames, dim=1).to(x.dtype))
+        finals.append(frames[-1])
+    return tuple(scanned), tuple(finals)
 
 
 def coefficients(mu: Tensor) -> Tensor:
@@ -62,4 +131,209 @@ def _matrix_scan(x: Tensor, mu: Tensor, initial: Tensor | None) -> tuple[Tensor,
     y = coefficients(mu) @ x.reshape(*x.shape[:2], -1).float()
     if initial is not None:
         y = y + mu.cumprod(0)[:, None] * initial.reshape(len(x), 1, -1)
-    return y.to(x.dtype).view(x.shape), y[:, -1].reshape(x[:, 0].shape)
+    return y.to(x.dtype), y[:, -1].reshape(x[:, 0].shape)
+
+
+def _check(tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | None) -> torch.Size:
+    if not tensors:
+        raise ValueError("give at least one tensor")
+    first = tensors[0]
+    for x in tensors:
+        if (x.shape, x.dtype, x.device) != (first.shape, first.dtype, first.device):
+            raise ValueError(
+                f"tensors must be alike: {[*first.shape]} {first.dtype} {first.device}, "
+                f"and {[*x.shape]} {x.dtype} {x.device}"
+            )
+    if mu.shape != first.shape[1:2]:
+        raise ValueError(
+            f"mu must hold one value for each of {first.shape[1]} frames: {[*mu.shape]}"
+        )
+    if initial is not None:
+        if len(initial) != len(tensors):
+            raise ValueError(f"{len(initial)} initial states for {len(tensors)} tensors")
+        for state in initial:
+            if state.shape != first[:, 0].shape:
+                raise ValueError(f"initial is {[*state.shape]}, expected {[*first[:, 0].shape]}")
+    return first.shape
+
+
+def _on_gpu(x: Tensor) -> bool:
+    return triton is not None and (x.is_cuda or INTERPRET)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """x [B, F, ...] as [B, F, N, C] with C adjacent values, a view wherever strides allow it."""
+    columns = x.shape[-1] if x.ndim > 2 else 1
+    x = x.reshape(*x.shape[:2], -1, columns)
+    return x if x.stride(-1) == 1 or columns == 1 else x.contiguous()
+
+
+if triton is not None:
+
+    @triton.jit
+    def _scan_kernel(
+        xs,
+        ys,
+        initials,
+        finals,
+        mu,
+        frames,
+        size,  # N * C, values of a frame
+        columns,  # C
+        stride_b,
+        stride_f,
+        stride_n,
+        PACKED: tl.constexpr,  # rows follow each other without a gap
+        CARRIED: tl.constexpr,
+        BLOCK: tl.constexpr,
+    ):
+        b = tl.program_id(1).to(tl.int64)
+        i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        inside = i < size
+        last = 0 * i + frames - 1  # a tensor: the interpreter takes no scalar into a mask
+        # Value i of a frame: where it lies in x, whose rows may be parts of wider ones.
+        at = i if PACKED else (i // columns) * stride_n + i % columns
+        for t in tl.static_range(len(xs)):
+            if tl.program_id(2) == t:
+                state = tl.zeros((BLOCK,), tl.float32)
+                if CARRIED:
+                    state = tl.load(initials[t] + b * size + i, mask=inside, other=0.0)
+                read = xs[t] + b * stride_b + at
+                write = ys[t] + b * frames * size + i
+                x = tl.load(read, mask=inside, other=0.0)
+                for f in tl.range(0, frames):
+                    # The next frame is under way while this one is computed and written.
+                    read += stride_f
+                    ahead = tl.load(read, mask=inside & (f < last), other=0.0)
+                    m = tl.load(mu + f)
+                    if not CARRIED:
+                        m = tl.where(f == 0, 0.0, m)
+                    state = m * state + (1.0 - m) * x.to(tl.float32)
+                    tl.store(write, state.to(ys[t].dtype.element_ty), mask=inside)
+                    write += size
+                    x = ahead
+                tl.store(finals[t] + b * size + i, state, mask=inside)
+
+    @triton.jit
+    def _norm_scan_kernel(
+        x,
+        weight,
+        bias,
+        normed,
+        scanned,
+        initial,
+        final,
+        mu,
+        eps,
+        frames,
+        rows,  # N
+        columns,  # C
+        size,  # N * C
+        stride_b,
+        stride_f,
+        stride_n,
+        CARRIED: tl.constexpr,
+        ROWS: tl.constexpr,
+        COLUMNS: tl.constexpr,
+    ):
+        b = tl.program_id(1).to(tl.int64)
+        n = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+        c = tl.arange(0, COLUMNS)[None, :]
+        inside = (n < rows) & (c < columns)
+        last = 0 * n + frames - 1
+        w = tl.load(weight + c, mask=c < columns, other=0.0).to(tl.float32)
+        z = tl.load(bias + c, mask=c < columns, other=0.0).to(tl.float32)
+        at = n * columns + c
+        state = tl.zeros((ROWS, COLUMNS), tl.float32)
+        if CARRIED:
+            state = tl.load(initial + b * size + at, mask=inside, other=0.0)
+        read = x + b * stride_b + n * stride_n + c
+        write = b * frames * size + at
+        ahead = tl.load(read, mask=inside, other=0.0)
+        for f in tl.range(0, frames):
+            h = ahead.to(tl.float32)
+            read += stride_f
+            ahead = tl.load(read, mask=inside & (f < last), other=0.0)
+            m = tl.load(mu + f)
+            if not CARRIED:
+                m = tl.where(f == 0, 0.0, m)
+            h = tl.where(inside, h - (tl.sum(h, 1) / columns)[:, None], 0.0)
+            h = h * tl.rsqrt(tl.sum(h * h, 1) / columns + eps)[:, None] * w + z
+            state = m * state + (1.0 - m) * h
+            tl.store(normed + write, h.to(normed.dtype.element_ty), mask=inside)
+            tl.store(scanned + write, state.to(scanned.dtype.element_ty), mask=inside)
+            write += size
+        tl.store(final + b * size + at, state, mask=inside)
+
+
+def _triton_scan(
+    tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | None
+) -> tuple[Tensors, Tensors]:
+    shape = tensors[0].shape
+    xs = tuple(_rows(x) for x in tensors)
+    if any(x.stride() != xs[0].stride() for x in xs):
+        xs = tuple(x.contiguous() for x in xs)
+    batch, frames, rows, columns = xs[0].shape
+    ys = tuple(torch.empty(shape, dtype=x.dtype, device=x.device) for x in xs)
+    finals = tuple(
+        torch.empty(x[:, 0].shape, dtype=torch.float32, device=x.device) for x in tensors
+    )
+    carried = initial is not None
+    initials = tuple(s.contiguous() for s in initial) if initial is not None else finals
+    size = rows * columns
+    if not batch * size:
+        return ys, finals
+    block = min(1024, triton.next_power_of_2(size))
+    stride_b, stride_f, stride_n, _ = xs[0].stride()
+    with torch.cuda.device_of(xs[0]):
+        _scan_kernel[(triton.cdiv(size, block), batch, len(xs))](
+            xs,
+            ys,
+            initials,
+            finals,
+            mu.float().contiguous(),
+            frames,
+            size,
+            columns,
+            stride_b,
+            stride_f,
+            stride_n,
+            PACKED=stride_n == columns or rows == 1,
+            CARRIED=carried,
+            BLOCK=block,
+        )
+    return ys, finals
+
+
+def _triton_norm_scan(
+    x: Tensor, weight: Tensor, bias: Tensor, mu: Tensor, initial: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    x = x if x.stride(-1) == 1 else x.contiguous()
+    batch, frames, rows, columns = x.shape
+    normed, scanned = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(2))
+    final = torch.empty((batch, rows, columns), dtype=torch.float32, device=x.device)
+    if not final.numel():
+        return normed, scanned, final
+    width = triton.next_power_of_2(columns)
+    height = max(1, 2048 // width)
+    with torch.cuda.device_of(x):
+        _norm_scan_kernel[(math.ceil(rows / height), batch)](
+            x,
+            weight.contiguous(),
+            bias.contiguous(),
+            normed,
+            scanned,
+            final if initial is None else initial.contiguous(),
+            final,
+            mu.float().contiguous(),
+            eps,
+            frames,
+            rows,
+            columns,
+            rows * columns,
+            *x.stride()[:3],
+            CARRIED=initial is not None,
+            ROWS=height,
+            COLUMNS=width,
+        )
+    return normed, scanned, final

@@ -126,8 +126,7 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(channels)
 
     def forward(self, x: Tensor, context: Tensor, share: Share) -> Tensor:
-        h = self.norm1(x)
-        x = x + self.attn1(h, share(h))
+        x = x + self.attn1(*share(x, self.norm1))
         x = x + self.attn2(self.norm2(x), context)
         return x + self.ff(self.norm3(x))
 
