@@ -14,7 +14,7 @@ Use:
 
 B clips, F frames, K candidates, C channels, D = C*H*W values a frame; `lam` the KL target,
 `alpha` the share kept from the previous frame (not the diffusion schedule's alpha_bar).
-Needs torch and `philox.py`; to embed it elsewhere, copy the two files.
+Needs torch, `philox.py` and `kernels/noise_search.py`; to embed it elsewhere, copy the three files.
 """
 
 import math
@@ -25,6 +25,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from zs2.kernels import noise_search
 from zs2.philox import normal
 
 PerFrame = float | Sequence[float]  # one value for all frames, or one for each
@@ -129,7 +130,11 @@ class DependencyNoise:
         yield noise
         for frame in range(1, frames):
             # lam = 0 is a still clip by definition; for b > 0 the KL has a second zero that isn't.
-            if lams[frame] > 0:
+            if lams[frame] > 0 and self.search == "exact" and noise_search.available(noise):
+                noise = noise_search.next_frame(
+                    noise, draws.seeds, frame, lams[frame], self.candidates, self.select
+                )
+            elif lams[frame] > 0:
                 candidates = draws(frame, self.candidates)
                 fresh, a, b = random_search(noise, candidates, lams[frame], self.select)
                 if self.search == "exact":
@@ -181,10 +186,13 @@ def random_search(
 
 def exact_search(a: Tensor, b: Tensor, lam: float) -> Tensor:
     """Stage 2 in closed form: the alpha (B,) in [0, 1] that minimises Eq. 1, for lam > 0."""
-    # sqrt(alpha) = cos t turns the KL into a - R cos(t - phi), with (a, b) = R (cos phi, sin phi).
-    angle = torch.atan2(b, a) + torch.acos(((a - lam) / torch.hypot(a, b)).clamp(-1, 1))
+    # With sqrt(alpha) = c and sqrt(1 - alpha) = s, KL = lam is the line c a + s b = a - lam. It
+    # meets the unit circle twice; the crossing nearer to c = 1 that lies past it is ours.
+    square = a * a + b * b
+    level = (a - lam).clamp(-square.sqrt(), square.sqrt())
+    c = (a * level - b * (square - level * level).clamp(min=0).sqrt()) / square
     independent = lam >= a - b  # the KL of n itself is not more than lam
-    return torch.where(independent, 0.0, angle.cos().square())
+    return torch.where(independent, 0.0, c * c)
 
 
 def iterative_search(a: Tensor, b: Tensor, lam: float, steps: int = 15) -> Tensor:

@@ -27,7 +27,7 @@ from zs2.tokenizer import Tokenizer
 
 SIZE = 64  # pixels
 POOL = 49152  # scenes drawn once and kept
-STEPS = {"clip": 1500, "vision": 6000, "vae": 9000, "unet": 3500}
+STEPS = {"clip": 10500, "vae": 9000, "unet": 3500}
 PROMPT_DROPOUT = 0.1
 
 VAE_CONFIG = VAEConfig(
@@ -141,84 +141,47 @@ def new_clip(vocabulary: int) -> CLIP:
     return model
 
 
-def train_clip(work: Path, pool: Pool, ids: Tensor, vocabulary: int) -> CLIP:
-    """Contrastive training, in batches of 8 groups that share colour and place.
+def train_clip(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int) -> CLIP:
+    """Contrastive training where each picture's hardest rivals are always at hand.
 
-    Colour and place tell most scenes of a mixed batch apart, so it would teach little else: inside
-    a group, only thing, count and size can. Equal captions are not each other's negatives.
-
-    Args:
-        ids: the token ids of each scene's caption, [POOL, 77].
-    """
-    torch.manual_seed(2)
-    model = new_clip(vocabulary)
-    # The text tower is causal: what follows the longest caption's end changes nothing before it.
-    ids = ids[:, : int((ids == vocabulary - 1).int().argmax(1).max()) + 1]
-
-    order = sorted(range(len(ids)), key=lambda i: (pool.scenes[i].colour, pool.scenes[i].place))
-    grouped = torch.tensor(order)
-
-    def loss(generator: torch.Generator) -> Tensor:
-        start = torch.randint(len(ids) - 16, (8, 1), generator=generator)
-        index = grouped[(start + torch.arange(16)).flatten()]
-        with torch.autocast("cpu", torch.bfloat16):
-            image, text = model.encode_image(pool.batch(index)), model.encode_text(ids[index])
-        scores = model.logit_scale.clamp(max=4.6).exp() * image.float() @ text.float().T
-        same = (ids[index][:, None] == ids[index]).all(-1) & ~torch.eye(len(index)).bool()
-        scores = scores.masked_fill(same, -torch.inf)
-        target = torch.arange(len(index))
-        return (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
-
-    return fit("clip", model, loss, work, steps=STEPS["clip"], lr=1e-3, seed=2)
-
-
-def train_vision(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int, clip: CLIP) -> CLIP:
-    """A new vision tower for the locked text tower, taught one attribute at a time.
-
-    The text tower stays as the UNet knows it; only its projection learns (after Zhai et al., LiT,
-    with the towers' parts exchanged). Its features of all captions are computed once, so each
-    picture is compared with every caption that differs from its own in one attribute, except the
-    held-out ones, which would otherwise be learnt as never true.
+    Colour and place tell most captions of a batch apart, so a plain batch would teach little else.
+    To each picture's caption come those that differ in the thing, the count or the size alone; a
+    picture is compared with all of these, its own and the others'. Held-out captions are left out:
+    they would be learnt as never true.
     """
     captions = scenes.every()
     number = {scene: i for i, scene in enumerate(captions)}
-    ids = tokenizer.encode([s.caption for s in captions])
-    end = (ids == vocabulary - 1).int().argmax(1)
-    with torch.no_grad():
-        hidden = torch.cat([clip.text_model(part) for part in ids.split(256)])
-    features = hidden[torch.arange(len(ids)), end]
-    held_out = torch.tensor([s.held_out for s in captions])
-    rivals, truths = [], []
-    for name, values in scenes.ATTRIBUTES.items():
-        rivals.append(
-            torch.tensor([[number[replace(s, **{name: v})] for v in values] for s in captions])
-        )
-        truths.append(torch.tensor([values.index(getattr(s, name)) for s in captions]))
     caption = torch.tensor([number[s] for s in pool.scenes])
+    held_out = torch.tensor([s.held_out for s in captions])
+    rivals = {
+        name: torch.tensor([[number[replace(s, **{name: v})] for v in values] for s in captions])
+        for name, values in scenes.ATTRIBUTES.items()
+        if name in ("thing", "count", "size")
+    }
+    ids = tokenizer.encode([s.caption for s in captions])
+    # The text tower is causal: what follows the longest caption's end changes nothing before it.
+    ids = ids[:, : int((ids == vocabulary - 1).int().argmax(1).max()) + 1]
 
-    torch.manual_seed(5)
+    torch.manual_seed(2)
     model = new_clip(vocabulary)
-    model.text_model.load_state_dict(clip.text_model.state_dict())
-    model.text_model.requires_grad_(False)
-    model.text_projection.load_state_dict(clip.text_projection.state_dict())
 
     def loss(generator: torch.Generator) -> Tensor:
         index = torch.randint(POOL, (32,), generator=generator)
+        said = caption[index]
+        offered = torch.cat([rival[said].flatten() for rival in rivals.values()]).unique()
         mirrored = torch.rand((32, 1, 1, 1), generator=generator) < 0.5
         pictures = pool.batch(index)
         with torch.autocast("cpu", torch.bfloat16):
             image = model.encode_image(pictures.where(~mirrored, pictures.flip(-1)))
-        text = F.normalize(model.text_projection(features), dim=-1)
-        scores = model.logit_scale.clamp(max=4.6).exp() * image.float() @ text.T
-        scores = scores.masked_fill(held_out, -1e4)
-        said = caption[index]
-        losses = [
-            F.cross_entropy(scores.gather(1, rival[said]), truth[said])
-            for rival, truth in zip(rivals, truths, strict=True)
-        ]
-        return torch.stack(losses).sum()
+            text = model.encode_text(ids[offered])
+        scores = model.logit_scale.clamp(max=4.6).exp() * image.float() @ text.float().T
+        scores = scores.masked_fill(held_out[offered], -1e4)
+        things = torch.searchsorted(offered, rivals["thing"][said])
+        own = torch.tensor([scenes.THINGS.index(captions[i].thing) for i in said.tolist()])
+        among_all = F.cross_entropy(scores, torch.searchsorted(offered, said))
+        return among_all + F.cross_entropy(scores.gather(1, things), own)
 
-    return fit("vision", model, loss, work, steps=STEPS["vision"], lr=1e-3, muon=0.01, seed=5)
+    return fit("clip", model, loss, work, steps=STEPS["clip"], lr=1e-3, muon=0.01, seed=2)
 
 
 def train_vae(work: Path, pool: Pool) -> VAE:
@@ -325,7 +288,7 @@ def embed(clip: CLIP, ids: Tensor) -> tuple[Tensor, Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the small model from nothing.")
     parser.add_argument("--work", type=Path, required=True, help="folder for data and checkpoints")
-    parser.add_argument("--stage", choices=["clip", "vision", "vae", "unet", "all"], default="all")
+    parser.add_argument("--stage", choices=["clip", "vae", "unet", "all"], default="all")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
@@ -340,9 +303,7 @@ def main() -> None:
     if args.stage == "vae":
         train_vae(args.work, pool)
         return
-    clip = train_clip(args.work, pool, ids[1:], vocabulary)
-    if args.stage in ("vision", "all"):
-        train_vision(args.work, pool, tokenizer, vocabulary, clip)
+    clip = train_clip(args.work, pool, tokenizer, vocabulary)
     if args.stage in ("unet", "all"):
         texts, index = embed(clip, ids)
         vae = train_vae(args.work, pool)
