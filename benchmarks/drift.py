@@ -1,6 +1,6 @@
 """Does the noise of a late frame still come from N(0, I)? Both selection rules, measured.
 
-    python -m benchmarks.drift --json benchmarks/results/drift.json
+    python -m benchmarks.drift --json benchmarks/results
 
 64 clips of 64 frames at the defaults, for a 128-pixel clip (1024 values a frame) and a 512-pixel
 one (16384). The paper's rule takes the candidate whose KL is nearest to lambda; ours the one with
@@ -8,11 +8,10 @@ the smallest |b| (see zs2/noise.py).
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.environment import environment
+from benchmarks.environment import save
 from zs2.noise import DependencyNoise, correlation, expected_correlation, realised_kl, sample_noise
 
 SHAPES = {1024: (4, 16, 16), 16384: (4, 64, 64)}
@@ -23,7 +22,7 @@ FRAMES = (8, 16, 64)
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure whether the noise stays normal.")
     parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--json", type=Path, help="folder of results")
     args = parser.parse_args()
     at = [f - 1 for f in FRAMES]
     formula = expected_correlation(0.01, 64)[at].tolist()
@@ -50,8 +49,7 @@ def main() -> None:
                 f"kurtosis {row['kurtosis']:.3f}  correlation {shown}"
             )
     if args.json:
-        result = {**environment("float32"), "formula": formula, "frame 64": rows}
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        save(args.json, "drift", "fp32", {"formula": formula, "frame 64": rows})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""What a result was measured on: stands at the head of every file in benchmarks/results."""
+"""Results: one file a device in benchmarks/results, each figure with what it was measured on."""
 
+import json
+import os
 import platform
+import re
 import subprocess
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -8,7 +11,18 @@ from pathlib import Path
 
 import torch
 
-RESULTS = Path(__file__).parent / "results"
+
+def save(folder: Path, name: str, dtype: str, result: dict[str, object]) -> Path:
+    """Put a benchmark's result into the device's file, in place of its last one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    slug = re.sub(r"[^a-z0-9]+", "-", device_name().lower()).strip("-")
+    path = folder / f"{slug}.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    results[name] = {**environment(dtype), **result}
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    os.replace(part, path)
+    return path
 
 
 def environment(dtype: str) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """What lambda and mu do, measured on the small model: motion and kept appearance, paired.
 
-    python -m benchmarks.motion --json benchmarks/results/motion.json
+    python -m benchmarks.motion --json benchmarks/results
 
 Every setting samples the same prompts with the same seeds, so differences are paired; their mean
 comes with a 95 % bootstrap interval.
@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 import zs2
-from benchmarks.environment import environment
+from benchmarks.environment import save
 from weights.recipe import judge
 from weights.recipe.scenes import Scene
+from zs2.device import DTYPES
 from zs2.metrics import appearance_distance, motion
 from zs2.pipeline import Clip, Pipeline
 from zs2.weights import SMALL, load_clip
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--json", type=Path, help="folder of results")
     args = parser.parse_args()
 
     pipe = zs2.load(dtype=args.dtype)
@@ -120,7 +121,6 @@ def main() -> None:
     print(f"{time.monotonic() - began:.0f} s")
     if args.json:
         result = {
-            **environment(next(str(p.dtype) for p in pipe.weights.unet.parameters())),
             "prompts": [s.caption for s in said],
             "frames": args.frames,
             "steps": args.steps,
@@ -128,7 +128,8 @@ def main() -> None:
             "largest difference at lambda 0, mu 1": still,
             "defaults": defaults,
         }
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        dtype = next(name for name, kind in DTYPES.items() if kind == pipe.dtype)
+        save(args.json, "motion", dtype, result)
 
 
 if __name__ == "__main__":

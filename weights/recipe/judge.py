@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 import zs2
+from benchmarks.environment import save
 from weights.recipe import scenes
 from weights.recipe.scenes import Scene
 from zs2.models.clip import CLIP
@@ -40,8 +41,10 @@ def named(
     """Whether CLIP names an attribute right, [B] bool, for pictures [B, 3, H, W] in -1..1."""
     values = VALUES[attribute]
     captions = [replace(s, **{attribute: v}).caption for s in said for v in values]
-    texts = clip.encode_text(tokenizer.encode(captions)).unflatten(0, (len(said), len(values)))
-    scores = (texts @ clip.encode_image(pictures)[..., None])[..., 0]  # (B, values)
+    distinct = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
+    texts = clip.encode_text(tokenizer.encode(list(distinct)))
+    rivals = torch.tensor([distinct[c] for c in captions]).unflatten(0, (len(said), len(values)))
+    scores = (texts[rivals] @ clip.encode_image(pictures)[..., None])[..., 0]  # (B, values)
     prompted = torch.tensor([values.index(getattr(s, attribute)) for s in said])
     return scores.argmax(1) == prompted
 
@@ -66,11 +69,12 @@ def stills(pipe: Pipeline, said: Sequence[Scene], seed: int = 1, batch: int = 30
 def main() -> None:
     parser = argparse.ArgumentParser(description="Score the small model with its own CLIP.")
     parser.add_argument("--model", type=Path, default=Path("weights/tiny"))
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--dtype", default="fp32")
+    parser.add_argument("--json", type=Path, help="folder of results")
     args = parser.parse_args()
     clip, tokenizer = load_clip(args.model / "clip")
     said = prompts()
-    made = stills(zs2.load(args.model), said)
+    made = stills(zs2.load(args.model, dtype=args.dtype), said)
     drawn_scenes = scenes.sample(500, seed=6, held_out=True)
     drawn = scenes.draw(drawn_scenes, range(10**9, 10**9 + 500))
     shuffled = said[7:] + said[:7]
@@ -81,10 +85,9 @@ def main() -> None:
             "shuffled": named(clip, tokenizer, made, shuffled, attribute).float().mean().item(),
             "drawn": named(clip, tokenizer, drawn, drawn_scenes, attribute).float().mean().item(),
         }
-    text = json.dumps(figures, indent=2)
+    print(json.dumps(figures, indent=2))
     if args.json:
-        args.json.write_text(text + "\n")
-    print(text)
+        save(args.json, "judge", args.dtype, dict(figures))
 
 
 if __name__ == "__main__":
