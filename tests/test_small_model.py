@@ -1,19 +1,16 @@
 """The small model that ships is a real Stable Diffusion: diffusers says so too."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 import zs2
+from weights.recipe import scenes
 from zs2.noise import IndependentNoise, sample_noise
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "weights" / "tiny"
-sys.path.insert(0, str(ROOT))
-
-from weights.recipe import scenes  # noqa: E402
 
 PROMPTS = ["a small red ball on green grass", "two big blue stars at night"]
 
