@@ -1,0 +1,166 @@
+"""Writes the README's section "Measured" from benchmarks/results, so that it cannot drift.
+
+python -m benchmarks.report            # rewrite it
+python -m benchmarks.report --check    # say whether it is up to date
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- begin: python -m benchmarks.report -->", "<!-- end -->"
+
+Result = dict[str, Any]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def source(result: Result) -> str:
+    """What a figure was measured on, small print under its table."""
+    torch = result["versions"]["torch"]
+    threads = f", {result['threads']} threads" if "cpu" in torch else ""
+    return (
+        f"<sub>{result['device']}{threads}, {result['dtype']}, torch {torch}, "
+        f"commit {result['commit']}, {result['date']}</sub>"
+    )
+
+
+def judge(result: Result) -> str:
+    head = [
+        "its own CLIP names the",
+        "in pictures made",
+        "with shuffled prompts",
+        "in drawn scenes",
+    ]
+    rows = [
+        [name, *(f"{100 * result[name][kind]:.0f} %" for kind in ("made", "shuffled", "drawn"))]
+        for name in ("colour", "place", "thing")
+    ]
+    return (
+        "**How good the small model is**: 120 prompts, half of them combinations that were never "
+        f"trained on.\n\n{table(head, rows)}"
+    )
+
+
+def motion(result: Result) -> str:
+    parts = [
+        "**What λ and μ do** (small model, "
+        f"{len(result['prompts'])} prompts, {result['frames']} frames, {result['steps']} steps): "
+        "motion is the mean absolute difference of adjacent frames, 0 to 255; appearance the "
+        "distance of colour histograms to frame 1, 0 when kept."
+    ]
+    for name, ladder in result["ladders"].items():
+        rungs = ladder["rungs"]
+        rows = [
+            [kind, *(f"{sum(r[kind]) / len(r[kind]):.2f}" for r in rungs.values())]
+            for kind in ("motion", "appearance")
+        ]
+        parts.append(table([name, *rungs], rows))
+    defaults = result["defaults"]
+    parts.append(
+        f"At the defaults its CLIP names the prompted colour and thing in every frame of "
+        f"{100 * defaults['colour and thing in every frame']:.0f} % of the clips, which move by "
+        f"{defaults['motion']:.1f}."
+    )
+    return "\n\n".join(parts)
+
+
+def drift(result: Result) -> str:
+    head = ["values a frame", "rule", "mean", "variance", "kurtosis", "correlation 8, 16, 64"]
+    rows = [
+        [
+            str(row["values a frame"]),
+            "smallest \\|b\\| (ours)" if row["rule"] == "unbiased" else "paper's",
+            *(f"{row[kind]:.3f}" for kind in ("mean", "variance", "kurtosis")),
+            ", ".join(f"{c:.3f}" for c in row["correlation"]),
+        ]
+        for row in result["frame 64"]
+    ]
+    formula = ", ".join(f"{c:.3f}" for c in result["formula"])
+    return (
+        "**Noise stays noise**: frame 64 at the defaults, which should be N(0, 1) and correlate "
+        f"with frame 1 as the formula says ({formula} at frames 8, 16, 64).\n\n{table(head, rows)}"
+    )
+
+
+def momentum(result: Result) -> str:
+    head = ["tokens x channels", "frames", "dtype", "contender", "time", "share of copy speed"]
+    largest = max(row["tokens"] for row in result["rows"])
+    rows = [
+        [
+            f"{row['tokens']} x {row['channels']}",
+            str(row["frames"]),
+            row["dtype"],
+            row["contender"],
+            f"{row['ms']:.3g} ms",
+            f"{row['share of copy speed']:.2f}",
+        ]
+        for row in result["rows"]
+        if row["tokens"] == largest and row["contender"] not in ("reference", "norm alone")
+    ]
+    return (
+        "**The momentum scan** of K and V at the largest layer, two guidance branches.\n\n"
+        + table(head, rows)
+    )
+
+
+def noise(result: Result) -> str:
+    head = ["frames", "candidates", "", "time", "KL off by"]
+    rows = [
+        [
+            str(row["frames"]),
+            str(row["candidates"]),
+            row["contender"],
+            f"{row['ms']:.3g} ms",
+            "NaN"
+            if row["median error of the KL"] is None
+            else f"{row['median error of the KL']:.1g}",
+        ]
+        for row in result["rows"]
+    ]
+    return "**The noise search** for 512 pixels, λ 0.01.\n\n" + table(head, rows)
+
+
+SECTIONS = {
+    "judge": judge,
+    "motion": motion,
+    "drift": drift,
+    "momentum": momentum,
+    "noise": noise,
+}
+
+
+def sections() -> Iterator[str]:
+    for path in sorted(RESULTS.glob("*.json")):
+        results = json.loads(path.read_text("utf-8"))
+        for name, write in SECTIONS.items():
+            if name in results:
+                yield f"{write(results[name])}\n\n{source(results[name])}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing, exit 1 if outdated")
+    args = parser.parse_args()
+    readme = ROOT / "README.md"
+    text = readme.read_text("utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    made = "\n\n".join([before + BEGIN, *sections(), END + after])
+    if args.check:
+        if made != text:
+            sys.exit("README.md is out of date: run python -m benchmarks.report")
+        return
+    readme.write_text(made, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
