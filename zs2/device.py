@@ -1,5 +1,8 @@
 """Where to compute, and in which precision, when the user leaves it to us."""
 
+import sys
+from pathlib import Path
+
 import torch
 
 from zs2.errors import InputError
@@ -43,3 +46,18 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     # with AMX, and slower than fp32 everywhere else.
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if native else torch.float32
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Most bytes used so far: on the GPU, else by this process; None where nobody counts them."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "linux":
+        # Not getrusage: its count begins with the parent's, from which this process was forked.
+        status = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    if sys.platform == "darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from zs2 import media
 from zs2.attention import FrameAttention
+from zs2.device import peak_memory
 from zs2.errors import InputError, NumericalError
 from zs2.metrics import flicker, motion
 from zs2.noise import per_frame
@@ -286,20 +287,6 @@ def progress_bar(step: int, steps: int) -> None:
         )
 
 
-def peak_memory(pipe: Pipeline) -> str | None:
-    """Most memory used so far: the GPU's, else the process's; None where nobody counts it."""
-    if pipe.device.type == "cuda":
-        import torch
-
-        return f"{torch.cuda.max_memory_allocated(pipe.device) / 2**30:.2f} GiB"
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB elsewhere
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**30:.2f} GiB"
-
-
 def summary(clip: Clip, pipe: Pipeline, sharing: FrameAttention, seconds: float, path: Path) -> str:
     """One line that says what was made."""
     layers = pipe.weights.unet.attention_layers if sharing.active else 0
@@ -314,8 +301,8 @@ def summary(clip: Clip, pipe: Pipeline, sharing: FrameAttention, seconds: float,
             f"flicker {flicker(clip.frames):.3f}",
         ]
     parts.append(f"{seconds:.1f} s")
-    if peak := peak_memory(pipe):
-        parts.append(f"peak {peak}")
+    if peak := peak_memory(pipe.device):
+        parts.append(f"peak {peak / 2**30:.2f} GiB")
     parts.append(str(path))
     return ", ".join(parts)
 

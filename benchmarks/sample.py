@@ -1,0 +1,164 @@
+"""A whole clip by its phases, and the UNet step against diffusers' on the same weights.
+
+    python -m benchmarks.sample --json benchmarks/results
+    python -m benchmarks.sample --model PATH --size 512 --frames 8
+
+Without --model: SD 1.5's real shapes with random weights. The product rate, which everything else
+is a share of, is measured in the same run.
+"""
+
+import argparse
+import gc
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.environment import save
+from benchmarks.models import diffusers_unet, load, text2video_zero
+from benchmarks.timing import alternate
+from zs2.attention import FrameAttention
+from zs2.device import DTYPES, peak_memory, pick_device, pick_dtype
+from zs2.noise import DependencyNoise, sample_noise
+from zs2.pipeline import Pipeline
+
+PROMPT = "a bear dancing on the street"
+OPTIONS: dict[str, dict[str, Any]] = {
+    "zs2": {},
+    "zs2 --chunk 2": {"chunk": 2},
+    "zs2 --split-guidance": {"split_guidance": True},
+}
+
+
+def product_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a large matrix product."""
+    n = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+    return 2 * n**3 / alternate({"product": lambda: a @ b}, device)["product"]
+
+
+def flops(call: Callable[[], Any]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+@torch.inference_mode()
+def phases(pipe: Pipeline, size: int, frames: int, compare: bool) -> dict[str, Any]:
+    """Seconds of every part of a clip, and of diffusers' UNet in the same place."""
+    device, unet = pipe.device, pipe.weights.unet
+    shape = pipe.latent_shape((size, size))
+    noise = sample_noise(DependencyNoise(), [1], frames, shape, device)
+    rows = torch.cat([noise[0], noise[0]]).to(pipe.dtype)  # both guidance branches
+    context = pipe.encode(["", PROMPT])
+    t = torch.tensor(500, device=device)
+
+    def step(attention: FrameAttention) -> Tensor:
+        return unet(rows, t, context, attention)[0]
+
+    calls: dict[str, Callable[[], Any]] = {
+        "momentum": lambda: step(FrameAttention.momentum(0.98, frames)),
+        "self": lambda: step(FrameAttention.self_attention(frames)),
+        "cross-frame": lambda: step(FrameAttention.cross_frame(frames)),
+    }
+    difference = None
+    if compare:
+        theirs = diffusers_unet(unet)
+        spread = context.repeat_interleave(frames, 0)
+        calls["diffusers"] = lambda: theirs(rows, t, spread).sample
+        ours, reference = calls["self"]().float(), calls["diffusers"]().float()
+        difference = float((ours - reference).norm() / reference.norm())
+    work = flops(calls["self"])
+    times = alternate(calls, device, seconds=4.0)
+    parts = {
+        "text": lambda: pipe.encode(["", PROMPT]),
+        "noise": lambda: sample_noise(DependencyNoise(), [1], frames, shape, device),
+        "decode": lambda: pipe.decode(noise[0]),
+    }
+    rate = product_rate(device, pipe.dtype)
+    return {
+        "UNet step, s": times,
+        "UNet step, TFLOP": work / 1e12,
+        "UNet step, relative difference to diffusers": difference,
+        "share of the product rate": {
+            name: work / seconds / rate for name, seconds in times.items()
+        },
+        "product rate, GFLOP/s": rate / 1e9,
+        "parts, s": alternate(parts, device, seconds=1.0),
+    }
+
+
+def one_clip(contender: str, model: Path | None, size: int, frames: int, dtype: str) -> None:
+    """Sample once in this process; print peak memory in MB (resident, or the GPU's) and seconds."""
+    device = pick_device()
+    pipe = load(model, device, pick_dtype(dtype, device))
+    began = time.perf_counter()
+    if contender in OPTIONS:
+        pipe(PROMPT, frames=frames, size=(size, size), steps=2, seed=1, **OPTIONS[contender])
+    else:
+        text2video_zero(pipe)(
+            PROMPT,
+            video_length=frames,
+            height=size,
+            width=size,
+            num_inference_steps=2,
+            t0=0,
+            t1=1,
+            output_type="np",
+        )
+    seconds = time.perf_counter() - began
+    print((peak_memory(device) or 0) / 1e6, seconds)
+
+
+def main() -> None:
+    device = pick_device()
+    gpu = device.type == "cuda"
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", type=Path, help="a checkpoint; without it, random weights")
+    parser.add_argument("--size", type=int, default=512 if gpu else 256, help="pixels")
+    parser.add_argument("--frames", type=int, default=8 if gpu else 4)
+    default = next(n for n, d in DTYPES.items() if d == pick_dtype("auto", device))
+    parser.add_argument("--dtypes", nargs="+", default=["fp32", default], choices=list(DTYPES))
+    parser.add_argument("--alone", action="store_true", help="leave diffusers out")
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path, help="folder of results")
+    args = parser.parse_args()
+    if args.peak:
+        one_clip(args.peak, args.model, args.size, args.frames, args.dtypes[0])
+        return
+
+    results: dict[str, Any] = {}
+    for dtype in dict.fromkeys(args.dtypes):
+        figures = phases(
+            load(args.model, device, DTYPES[dtype]), args.size, args.frames, not args.alone
+        )
+        gc.collect()
+        memory = {}
+        for contender in [*OPTIONS, *([] if args.alone else ["Text2Video-Zero"])]:
+            command = [sys.executable, "-m", "benchmarks.sample", "--peak", contender]
+            command += ["--size", str(args.size), "--frames", "8", "--dtypes", dtype]
+            command += ["--model", str(args.model)] if args.model else []
+            made = subprocess.run(command, capture_output=True, text=True, check=True)
+            memory[contender] = [float(number) for number in made.stdout.split()[-2:]]
+        figures["8 frames, 2 steps: peak MB, s"] = memory
+        results[dtype] = figures
+        print(f"\n{dtype}, {args.frames} frames of {args.size}x{args.size}")
+        for name, value in figures.items():
+            shown = value if isinstance(value, dict) else {"": value}
+            for key, number in shown.items():
+                numbers = number if isinstance(number, list) else [number]
+                print(f"  {name}  {key:20}", *(n if n is None else f"{n:.4g}" for n in numbers))
+    if args.json:
+        model = str(args.model) if args.model else "SD 1.5, random weights"
+        result = {"model": model, "size": args.size, "frames": args.frames, "by dtype": results}
+        save(args.json, "sample", ", ".join(results), result)
+
+
+if __name__ == "__main__":
+    main()
