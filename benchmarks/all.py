@@ -1,0 +1,28 @@
+"""Every benchmark of speed, one after the other: under ten minutes on a GPU.
+
+python -m benchmarks.all --json benchmarks/results
+"""
+
+import argparse
+import subprocess
+import sys
+
+SPEED = ("momentum", "noise", "sample")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", required=True, help="folder of results")
+    args = parser.parse_args()
+    failed = []
+    for name in SPEED:
+        print(f"== {name}", flush=True)
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--json", args.json]
+        if subprocess.run(command, check=False).returncode:
+            failed.append(name)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
