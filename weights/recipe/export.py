@@ -69,7 +69,7 @@ def main() -> None:
         "model_type": "clip_vision_model",
         "projection_dim": PROJECTION,
     }
-    clip = averaged(work, "clip", CLIP(text_config(vocabulary), VISION_CONFIG, PROJECTION))
+    clip = averaged(work, "vision", CLIP(text_config(vocabulary), VISION_CONFIG, PROJECTION))
     write(
         out / "clip",
         "model.safetensors",

@@ -7,6 +7,7 @@ model is written by `python -m weights.recipe.export`. No data is needed: `scene
 """
 
 import argparse
+import copy
 import json
 import logging
 import sys
@@ -27,7 +28,7 @@ from zs2.tokenizer import Tokenizer
 
 SIZE = 64  # pixels
 POOL = 49152  # scenes drawn once and kept
-STEPS = {"clip": 10500, "vae": 9000, "unet": 3500}
+STEPS = {"clip": 10500, "vision": 8000, "vae": 9000, "unet": 3500}
 PROMPT_DROPOUT = 0.1
 
 VAE_CONFIG = VAEConfig(
@@ -184,6 +185,49 @@ def train_clip(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int) ->
     return fit("clip", model, loss, work, steps=STEPS["clip"], lr=1e-3, muon=0.01, seed=2)
 
 
+def train_vision(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int, clip: CLIP) -> CLIP:
+    """More steps for the vision tower, which only scores; the text tower stays as the UNet knows it.
+
+    The features of all captions are computed once, and only the projections learn with the tower
+    (after Zhai et al., LiT, with the towers' parts exchanged). So each picture can be compared with
+    every caption that differs from its own in one attribute, except the held-out ones.
+    """
+    captions = scenes.every()
+    number = {scene: i for i, scene in enumerate(captions)}
+    caption = torch.tensor([number[s] for s in pool.scenes])
+    held_out = torch.tensor([s.held_out for s in captions])
+    rivals, truths = [], []
+    for name, values in scenes.ATTRIBUTES.items():
+        others = [[number[replace(s, **{name: v})] for v in values] for s in captions]
+        rivals.append(torch.tensor(others))
+        truths.append(torch.tensor([values.index(getattr(s, name)) for s in captions]))
+    ids = tokenizer.encode([s.caption for s in captions])
+    end = (ids == vocabulary - 1).int().argmax(1)
+    with torch.no_grad():
+        hidden = torch.cat([clip.text_model(part) for part in ids.split(256)])
+    features = hidden[torch.arange(len(ids)), end]
+    model = copy.deepcopy(clip)
+    model.text_model.requires_grad_(False)
+
+    def loss(generator: torch.Generator) -> Tensor:
+        index = torch.randint(POOL, (32,), generator=generator)
+        mirrored = torch.rand((32, 1, 1, 1), generator=generator) < 0.5
+        pictures = pool.batch(index)
+        with torch.autocast("cpu", torch.bfloat16):
+            image = model.encode_image(pictures.where(~mirrored, pictures.flip(-1)))
+        text = F.normalize(model.text_projection(features), dim=-1)
+        scores = model.logit_scale.clamp(max=4.6).exp() * image.float() @ text.T
+        scores = scores.masked_fill(held_out, -1e4)
+        said = caption[index]
+        losses = [
+            F.cross_entropy(scores.gather(1, rival[said]), truth[said])
+            for rival, truth in zip(rivals, truths, strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+    return fit("vision", model, loss, work, steps=STEPS["vision"], lr=5e-4, muon=0.004, seed=5)
+
+
 def train_vae(work: Path, pool: Pool) -> VAE:
     """L1 reconstruction of crops with a whisper of KL; then latents get mean 0 and variance 1."""
     torch.manual_seed(3)
@@ -288,7 +332,7 @@ def embed(clip: CLIP, ids: Tensor) -> tuple[Tensor, Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the small model from nothing.")
     parser.add_argument("--work", type=Path, required=True, help="folder for data and checkpoints")
-    parser.add_argument("--stage", choices=["clip", "vae", "unet", "all"], default="all")
+    parser.add_argument("--stage", choices=["clip", "vision", "vae", "unet", "all"], default="all")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
@@ -304,6 +348,8 @@ def main() -> None:
         train_vae(args.work, pool)
         return
     clip = train_clip(args.work, pool, tokenizer, vocabulary)
+    if args.stage in ("vision", "all"):
+        train_vision(args.work, pool, tokenizer, vocabulary, clip)
     if args.stage in ("unet", "all"):
         texts, index = embed(clip, ids)
         vae = train_vae(args.work, pool)
