@@ -186,7 +186,7 @@ def train_clip(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int) ->
 
 
 def train_vision(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int, clip: CLIP) -> CLIP:
-    """More steps for the vision tower, which only scores; the text tower stays as the UNet knows it.
+    """More steps for the vision tower, which only scores; the text tower stays for the UNet.
 
     The features of all captions are computed once, and only the projections learn with the tower
     (after Zhai et al., LiT, with the towers' parts exchanged). So each picture can be compared with
