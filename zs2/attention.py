@@ -13,6 +13,7 @@ sum to 1 and the projections to K and V are affine, so scanning h once equals sc
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import repeat
 
 import torch
@@ -109,13 +110,20 @@ class Share:
             h = norm(x)
             return h, h
         if self._mu is None:
-            self._mu = torch.tensor(self.attention.chunk_mu, device=x.device)
+            self._mu = _on_device(self.attention.chunk_mu, x.device)
         frames = x.unflatten(0, (-1, self.attention.frames))  # (B, F, N, C)
         h, scanned, final = norm_momentum_scan(
             frames, norm.weight, norm.bias, self._mu, next(self._carried), norm.eps
         )
         self.state.append(final)
         return h.flatten(0, 1), scanned.flatten(0, 1)
+
+
+@cache
+def _on_device(mu: tuple[float, ...], device: torch.device) -> Tensor:
+    """A clip's momenta as a tensor, copied once: the copy would make the host wait."""
+    with torch.inference_mode(False):  # it may serve a training run later
+        return torch.tensor(mu, device=device)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, upcast: bool = False) -> Tensor:

@@ -12,4 +12,10 @@ class InputError(ValueError):
 
 
 class NumericalError(ArithmeticError):
-    """NaN or Inf in a result. The message names the step and what to try."""
+    """NaN or Inf in a result. The message names the place and what to try."""
+
+    def __init__(self, where: str, dtype: object) -> None:
+        remedy = "the model overflows in this precision, use --dtype fp32 (or bf16)"
+        if str(dtype) == "torch.float32":
+            remedy = "the weights, or the prediction type, do not fit this model"
+        super().__init__(f"NaN or Inf {where}: {remedy}")

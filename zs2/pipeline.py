@@ -1,7 +1,7 @@
 """Algorithm 1: a prompt becomes a clip.
 
 noise   eps^1..eps^F from the dependency noise model      zs2.noise
-sample  DDIM over the UNet, with momentum attention       zs2.ddim, zs2.models.unet
+sample  DDIM over the UNet, with momentum attention       zs2.denoise, zs2.attention
 decode  latents to pixels                                 zs2.models.vae
 
 pipe = zs2.load()
@@ -10,7 +10,7 @@ clip.save("ball.mp4")
 """
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from torch import Tensor
 
 import zs2
 from zs2 import media
-from zs2.attention import FrameAttention, State
+from zs2.attention import FrameAttention
+from zs2.denoise import denoise
 from zs2.device import DTYPES, pick_device, pick_dtype
 from zs2.errors import NumericalError
 from zs2.metrics import flicker, motion
@@ -174,7 +175,9 @@ class Pipeline:
             noise_model(noise, lam, alpha, candidates), seeds, frames, self.latent_shape(size)
         )
         latents = start.to(self.device)
-        sampling = self.denoise(
+        sampling = denoise(
+            self.weights.unet,
+            self.weights.ddim,
             latents,
             self.encode(prompts),
             self.encode([negative] * len(prompts)) if cfg != 1 else None,
@@ -238,69 +241,6 @@ class Pipeline:
         return self.weights.text_encoder(ids)
 
     @torch.inference_mode()
-    def denoise(
-        self,
-        latents: Tensor,
-        prompt: Tensor,
-        negative: Tensor | None,
-        levels: Sequence[tuple[int, int]],
-        *,
-        cfg: float = 7.5,
-        attention: FrameAttention,
-        chunk: int | None = None,
-        split_guidance: bool = False,
-    ) -> Iterator[Tensor]:
-        """DDIM with frames that share attention: yields the latents after every step.
-
-        Args:
-            latents: the initial noise [B, F, C, h, w], float32.
-            prompt, negative: embeddings [B, 77, D]; without `negative` there is no guidance.
-            levels: pairs (t, next t), as `DDIM.timesteps` gives them.
-            chunk: frames at a time inside each step; the carried state makes any value exact.
-
-        Raises:
-            ValueError: a chunk below 1.
-            NumericalError: NaN or Inf appeared; the step is named.
-        """
-        frames = latents.shape[1]
-        chunk = frames if chunk is None else chunk
-        if chunk < 1:
-            raise ValueError(f"chunk must be at least 1 frame, got {chunk}")
-        # Each group of guidance branches is one pass through the UNet, with a state of its own.
-        branches = [prompt] if negative is None else [negative, prompt]
-        groups = branches if split_guidance else [torch.cat(branches)]
-
-        for step, (t, to) in enumerate(levels, start=1):
-            states: list[State | None] = [None] * len(groups)
-            predicted = []
-            for begin in range(0, frames, chunk):
-                end = min(begin + chunk, frames)
-                rows = latents[:, begin:end].to(self.dtype)  # (B, F, C, h, w)
-                outputs = []
-                for g, context in enumerate(groups):
-                    x = rows.repeat(len(context) // len(rows), 1, 1, 1, 1).flatten(0, 1)
-                    eps, states[g] = self.weights.unet(
-                        x,
-                        torch.tensor(t, device=self.device),
-                        context,
-                        attention.chunk(begin, end),
-                        states[g],
-                    )
-                    outputs.append(eps.float().unflatten(0, (-1, end - begin)))
-                eps = torch.cat(outputs)  # (G*B, F, C, h, w)
-                if negative is not None:
-                    unconditional, conditional = eps.chunk(2)
-                    eps = unconditional + cfg * (conditional - unconditional)
-                predicted.append(eps)
-            latents = self.weights.ddim.step(latents, torch.cat(predicted, dim=1), t, to)
-            if not latents.isfinite().all():
-                raise NumericalError(
-                    f"NaN or Inf in the latents at step {step} of {len(levels)} (t = {t})"
-                    + self._remedy()
-                )
-            yield latents
-
-    @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [F, C, h, w] to frames uint8 [F, H, W, 3] on the CPU, one frame at a time.
 
@@ -312,15 +252,10 @@ class Pipeline:
             z = (latent / vae.config.scaling_factor).to(self.dtype)
             pixels = vae.decode(z[None])[0].float()
             if not pixels.isfinite().all():
-                raise NumericalError(f"NaN or Inf while decoding frame {i}" + self._remedy())
+                raise NumericalError(f"while decoding frame {i}", self.dtype)
             pixels = ((pixels + 1) * 127.5).round().clamp(0, 255)
             frames.append(pixels.to(torch.uint8).permute(1, 2, 0).cpu())
         return torch.stack(frames)
-
-    def _remedy(self) -> str:
-        if self.dtype == torch.float32:
-            return ": the weights, or the prediction type, do not fit this model"
-        return ": the model overflows in this precision, use --dtype fp32 (or bf16)"
 
 
 def load(
