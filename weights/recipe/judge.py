@@ -20,6 +20,7 @@ import zs2
 from benchmarks.environment import save
 from weights.recipe import scenes
 from weights.recipe.scenes import Scene
+from zs2.device import DTYPES
 from zs2.models.clip import CLIP
 from zs2.pipeline import Clip, Pipeline
 from zs2.tokenizer import Tokenizer
@@ -69,12 +70,13 @@ def stills(pipe: Pipeline, said: Sequence[Scene], seed: int = 1, batch: int = 30
 def main() -> None:
     parser = argparse.ArgumentParser(description="Score the small model with its own CLIP.")
     parser.add_argument("--model", type=Path, default=Path("weights/tiny"))
-    parser.add_argument("--dtype", default="fp32")
+    parser.add_argument("--dtype", default="auto")
     parser.add_argument("--json", type=Path, help="folder of results")
     args = parser.parse_args()
     clip, tokenizer = load_clip(args.model / "clip")
     said = prompts()
-    made = stills(zs2.load(args.model, dtype=args.dtype), said)
+    pipe = zs2.load(args.model, dtype=args.dtype)
+    made = stills(pipe, said)
     drawn_scenes = scenes.sample(500, seed=6, held_out=True)
     drawn = scenes.draw(drawn_scenes, range(10**9, 10**9 + 500))
     shuffled = said[7:] + said[:7]
@@ -87,7 +89,8 @@ def main() -> None:
         }
     print(json.dumps(figures, indent=2))
     if args.json:
-        save(args.json, "judge", args.dtype, dict(figures))
+        dtype = next(name for name, kind in DTYPES.items() if kind == pipe.dtype)
+        save(args.json, "judge", dtype, dict(figures))
 
 
 if __name__ == "__main__":
