@@ -142,6 +142,21 @@ def new_clip(vocabulary: int) -> CLIP:
     return model
 
 
+def tables(captions: list[scenes.Scene], pool: Pool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Which caption each scene of the pool has, which captions are held out, and their rivals.
+
+    A caption's rivals in an attribute are those that differ in it alone, itself among them:
+    [captions, values], in the order of the attribute's values.
+    """
+    number = {scene: i for i, scene in enumerate(captions)}
+    rivals = {
+        name: torch.tensor([[number[replace(s, **{name: v})] for v in values] for s in captions])
+        for name, values in scenes.ATTRIBUTES.items()
+    }
+    caption = torch.tensor([number[s] for s in pool.scenes])
+    return caption, torch.tensor([s.held_out for s in captions]), rivals
+
+
 def train_clip(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int) -> CLIP:
     """Contrastive training where each picture's hardest rivals are always at hand.
 
@@ -151,14 +166,7 @@ def train_clip(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int) ->
     they would be learnt as never true.
     """
     captions = scenes.every()
-    number = {scene: i for i, scene in enumerate(captions)}
-    caption = torch.tensor([number[s] for s in pool.scenes])
-    held_out = torch.tensor([s.held_out for s in captions])
-    rivals = {
-        name: torch.tensor([[number[replace(s, **{name: v})] for v in values] for s in captions])
-        for name, values in scenes.ATTRIBUTES.items()
-        if name in ("thing", "count", "size")
-    }
+    caption, held_out, rivals = tables(captions, pool)
     ids = tokenizer.encode([s.caption for s in captions])
     # The text tower is causal: what follows the longest caption's end changes nothing before it.
     ids = ids[:, : int((ids == vocabulary - 1).int().argmax(1).max()) + 1]
@@ -169,7 +177,9 @@ def train_clip(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int) ->
     def loss(generator: torch.Generator) -> Tensor:
         index = torch.randint(POOL, (32,), generator=generator)
         said = caption[index]
-        offered = torch.cat([rival[said].flatten() for rival in rivals.values()]).unique()
+        offered = torch.cat(
+            [rivals[name][said].flatten() for name in ("thing", "count", "size")]
+        ).unique()
         mirrored = torch.rand((32, 1, 1, 1), generator=generator) < 0.5
         pictures = pool.batch(index)
         with torch.autocast("cpu", torch.bfloat16):
@@ -193,14 +203,11 @@ def train_vision(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int, 
     every caption that differs from its own in one attribute, except the held-out ones.
     """
     captions = scenes.every()
-    number = {scene: i for i, scene in enumerate(captions)}
-    caption = torch.tensor([number[s] for s in pool.scenes])
-    held_out = torch.tensor([s.held_out for s in captions])
-    rivals, truths = [], []
-    for name, values in scenes.ATTRIBUTES.items():
-        others = [[number[replace(s, **{name: v})] for v in values] for s in captions]
-        rivals.append(torch.tensor(others))
-        truths.append(torch.tensor([values.index(getattr(s, name)) for s in captions]))
+    caption, held_out, rivals = tables(captions, pool)
+    truths = {
+        name: torch.tensor([values.index(getattr(s, name)) for s in captions])
+        for name, values in scenes.ATTRIBUTES.items()
+    }
     ids = tokenizer.encode([s.caption for s in captions])
     end = (ids == vocabulary - 1).int().argmax(1)
     with torch.no_grad():
@@ -220,8 +227,8 @@ def train_vision(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int, 
         scores = scores.masked_fill(held_out, -1e4)
         said = caption[index]
         losses = [
-            F.cross_entropy(scores.gather(1, rival[said]), truth[said])
-            for rival, truth in zip(rivals, truths, strict=True)
+            F.cross_entropy(scores.gather(1, rivals[name][said]), truths[name][said])
+            for name in scenes.ATTRIBUTES
         ]
         return torch.stack(losses).sum()
 
