@@ -25,7 +25,8 @@ def random_network(model: Any, config: Any, device: torch.device, dtype: torch.d
     generator = torch.Generator(device).manual_seed(0)
     for parameter in made.parameters():
         parameter.normal_(std=0.02, generator=generator)
-    return made
+    # Convolutions laid out as those that are loaded.
+    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def load(model: Path | None, device: torch.device, dtype: torch.dtype) -> Pipeline:

@@ -167,6 +167,17 @@ def test_an_interrupted_run_leaves_nothing(run, tmp_path, monkeypatch, stop, sta
     assert not list(tmp_path.iterdir())
 
 
+def test_too_little_memory_is_one_sentence(run, tmp_path):
+    status, out, err = run("a ball", "--size", 8_000_000, "-o", "a.gif")
+    assert status == 1
+    assert not out
+    assert err == (
+        "zs2: out of memory: try a smaller --size, fewer frames at a time (--chunk 2), "
+        "or --split-guidance\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_bar_is_silent_where_there_is_no_terminal(run):
     assert run("a ball", "--frames", 1, "-o", "a.png")[2] == ""
 

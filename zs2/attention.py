@@ -11,10 +11,9 @@ sum to 1 and the projections to K and V are affine, so scanning h once equals sc
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import repeat
 
 import torch
 from torch import Tensor, nn
@@ -86,9 +85,9 @@ class FrameAttention:
         """The same attention for the clip's frames start..stop-1 alone."""
         return replace(self, start=start, stop=stop)
 
-    def share(self, state: State | None = None) -> "Share":
+    def share(self, state: State | None, device: torch.device) -> "Share":
         """What one forward pass hands to its self-attentions, begun from the chunk before."""
-        return Share(self, state)
+        return Share(self, state, device)
 
 
 class Share:
@@ -98,22 +97,23 @@ class Share:
         state: the layers' final states so far; after the pass, the next chunk's start.
     """
 
-    def __init__(self, attention: FrameAttention, state: State | None) -> None:
+    def __init__(
+        self, attention: FrameAttention, state: State | None, device: torch.device
+    ) -> None:
         self.attention = attention
         self.state: State = []
-        self._carried: Iterator[Tensor | None] = repeat(None) if not state else iter(state)
-        self._mu: Tensor | None = None
+        self._before = state
+        self._mu = _on_device(attention.chunk_mu, device)
 
     def __call__(self, x: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
         """The hidden state [B*F, N, C], normed: what Q, and what K and V are projected from."""
         if not self.attention.active:
             h = norm(x)
             return h, h
-        if self._mu is None:
-            self._mu = _on_device(self.attention.chunk_mu, x.device)
         frames = x.unflatten(0, (-1, self.attention.frames))  # (B, F, N, C)
+        initial = self._before[len(self.state)] if self._before else None
         h, scanned, final = norm_momentum_scan(
-            frames, norm.weight, norm.bias, self._mu, next(self._carried), norm.eps
+            frames, norm.weight, norm.bias, self._mu, initial, norm.eps
         )
         self.state.append(final)
         return h.flatten(0, 1), scanned.flatten(0, 1)

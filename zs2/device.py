@@ -48,6 +48,11 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether there was too little memory: only CUDA has a class for that, the rest have words."""
+    return "out of memory" in str(error) or "can't allocate memory" in str(error)
+
+
 def peak_memory(device: torch.device) -> int | None:
     """Most bytes used so far: on the GPU, else by this process; None where nobody counts them."""
     if device.type == "cuda":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zs2 import media
 from zs2.attention import FrameAttention
-from zs2.device import peak_memory
+from zs2.device import out_of_memory, peak_memory
 from zs2.errors import InputError, NumericalError
 from zs2.metrics import flicker, motion
 from zs2.noise import per_frame
@@ -363,6 +363,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         except OSError as error:
             print(f"zs2: the clip was not written: {error}", file=sys.stderr)
+            return 1
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            few = "a smaller --size, fewer frames at a time (--chunk 2), or --split-guidance"
+            print(f"zs2: out of memory: try {few}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("\nzs2: interrupted, nothing half-written is left", file=sys.stderr)

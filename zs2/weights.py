@@ -364,8 +364,11 @@ def _read(
     for path, keys in files.items():
         with safe_open(path, framework="pt") as file:
             for key in keys:
+                stored = file.get_tensor(entries[key].name)
+                # Convolutions are faster where channels lie side by side.
+                layout = torch.channels_last if stored.ndim == 4 else torch.contiguous_format
                 # A copy of its own: a view would keep the whole file mapped.
-                tensor = file.get_tensor(entries[key].name).to(device, dtype, copy=True)
+                tensor = stored.to(device, dtype, copy=True, memory_format=layout)
                 if not tensor.sum(dtype=torch.float32).isfinite():
                     raise InputError(f"{path}: {entries[key].name} holds NaN or Inf")
                 tensors[key] = tensor.reshape(expected[key].shape)

@@ -3,10 +3,9 @@
     (k, v), state = momentum_scan((k, v), mu)                      # a clip, or its first chunk
     (k, v), state = momentum_scan((k, v), mu_of_next_frames, state)    # the chunk after it
 
-On a GPU one Triton launch reads every element once and writes it once. On a CPU, where neither
-Triton nor a launch is to be had, it is one product with the paper's triangular matrix. Takes plain
-tensors and knows nothing of zs2: copy this file alone and it works, with torch, and on a GPU with
-triton.
+On a GPU one Triton launch reads every element once and writes it once; on a CPU torch does, in one
+pass a frame. Takes plain tensors and knows nothing of zs2: copy this file alone and it works, with
+torch, and on a GPU with triton.
 """
 
 import math
@@ -50,12 +49,14 @@ def momentum_scan(
     Raises:
         ValueError: the tensors differ, mu is not one value a frame, or initial does not fit.
     """
-    shape = _check(tensors, mu, initial)
+    _check(tensors, mu, initial)
+    if _learns(*tensors):
+        return momentum_scan_reference(tensors, mu, initial)
     if _on_gpu(tensors[0]):
         return _triton_scan(tensors, mu, initial)
     states: Sequence[Tensor | None] = initial or [None] * len(tensors)
-    scanned = [_matrix_scan(x, mu, state) for x, state in zip(tensors, states, strict=True)]
-    return tuple(y.view(shape) for y, _ in scanned), tuple(final for _, final in scanned)
+    scanned = [_cpu_scan(x, mu, state) for x, state in zip(tensors, states, strict=True)]
+    return tuple(y for y, _ in scanned), tuple(final for _, final in scanned)
 
 
 def norm_momentum_scan(
@@ -88,11 +89,11 @@ def norm_momentum_scan(
             f"x is {[*x.shape]}, weight {[*weight.shape]} and bias {[*bias.shape]}: "
             "expected [B, F, N, C], [C] and [C]"
         )
-    if _on_gpu(x):
+    if _on_gpu(x) and not _learns(x, weight, bias):
         return _triton_norm_scan(x, weight, bias, mu, initial, eps)
     normed = F.layer_norm(x, x.shape[-1:], weight, bias, eps)
-    y, final = _matrix_scan(normed, mu, initial)
-    return normed, y.view(x.shape), final
+    (y,), (final,) = momentum_scan((normed,), mu, None if initial is None else (initial,))
+    return normed, y, final
 
 
 def momentum_scan_reference(
@@ -110,31 +111,18 @@ def momentum_scan_reference(
     return tuple(scanned), tuple(finals)
 
 
-def coefficients(mu: Tensor) -> Tensor:
-    """[F, F] lower triangular matrix U with y = U x for mu [F]; its rows sum to 1 where mu[0] = 0.
-
-    U_ij = (1 - mu_j) mu_{j+1} .. mu_i: the paper's matrix, transposed, for frames that come first.
-    """
-    frames = len(mu)
-    # Column j of the product holds mu_{j+1}, .., mu_i below the diagonal and ones elsewhere.
-    below = torch.ones(frames, frames, device=mu.device).tril(-1).bool()
-    decay = torch.where(below, mu[:, None], 1.0).cumprod(0).tril()
-    return decay * (1 - mu)
-
-
-def _matrix_scan(x: Tensor, mu: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
-    # One product with U reads x once: near copy speed on a CPU, where a loop makes
-    # several passes a frame.
-    mu = mu.float()
-    if initial is None:
-        mu = torch.cat([torch.zeros_like(mu[:1]), mu[1:]])
-    y = coefficients(mu) @ x.reshape(*x.shape[:2], -1).float()
-    if initial is not None:
-        y = y + mu.cumprod(0)[:, None] * initial.reshape(len(x), 1, -1)
-    return y.to(x.dtype), y[:, -1].reshape(x[:, 0].shape)
+def _cpu_scan(x: Tensor, mu: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
+    # The running average stays in the cache while the frames stream by.
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    # Averaging the first frame with itself leaves it as it is, whatever mu[0].
+    state = (x[:, 0] if initial is None else initial).to(torch.float32, copy=True)
+    for i, share in enumerate(1 - mu.float()):
+        state.lerp_(x[:, i].float(), share)
+        y[:, i] = state
+    return y, state
 
 
-def _check(tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | None) -> torch.Size:
+def _check(tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | None) -> None:
     if not tensors:
         raise ValueError("give at least one tensor")
     first = tensors[0]
@@ -154,7 +142,11 @@ def _check(tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | No
         for state in initial:
             if state.shape != first[:, 0].shape:
                 raise ValueError(f"initial is {[*state.shape]}, expected {[*first[:, 0].shape]}")
-    return first.shape
+
+
+def _learns(*tensors: Tensor) -> bool:
+    """Whether a gradient is wanted, which only the reference gives."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
 
 
 def _on_gpu(x: Tensor) -> bool:

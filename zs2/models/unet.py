@@ -96,7 +96,7 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         a, g = self.proj(x).chunk(2, dim=-1)
-        return a * F.gelu(g)
+        return F.gelu(g).mul_(a)
 
 
 class FeedForward(nn.Module):
@@ -305,7 +305,7 @@ class UNet(nn.Module):
         Returns:
             The prediction [B*F, C, H, W], and the state for the chunk after this one.
         """
-        share = (attention or FrameAttention.self_attention(1)).share(state)
+        share = (attention or FrameAttention.self_attention(1)).share(state, x.device)
         time = F.silu(self.time_embedding(t.expand(len(x))))
 
         x = self.conv_in(x)
@@ -315,4 +315,4 @@ class UNet(nn.Module):
         x = self.mid_block(x, time, context, share)
         for block in self.up_blocks:
             x = block(x, skips, time, context, share)
-        return self.conv_out(F.silu(self.conv_norm_out(x))), share.state
+        return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True)), share.state
