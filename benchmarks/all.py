@@ -7,7 +7,7 @@ import argparse
 import subprocess
 import sys
 
-SPEED = ("momentum", "noise", "sample")
+SPEED = ("momentum", "noise", "growth", "sample")
 
 
 def main() -> None:

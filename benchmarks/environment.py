@@ -15,14 +15,18 @@ import torch
 def save(folder: Path, name: str, dtype: str, result: dict[str, object]) -> Path:
     """Put a benchmark's result into the device's file, in place of its last one."""
     folder.mkdir(parents=True, exist_ok=True)
-    slug = re.sub(r"[^a-z0-9]+", "-", device_name().lower()).strip("-")
-    path = folder / f"{slug}.json"
+    path = folder / f"{slug(device_name())}.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     results[name] = {**environment(dtype), **result}
     part = path.with_suffix(".part")
     part.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     os.replace(part, path)
     return path
+
+
+def slug(device: str) -> str:
+    """A device's name as part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
 
 
 def environment(dtype: str) -> dict[str, object]:

@@ -7,9 +7,11 @@ python -m benchmarks.report --check    # say whether it is up to date
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from benchmarks.environment import slug
+from benchmarks.plot import svg
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -129,37 +131,102 @@ def noise(result: Result) -> str:
     return "**The noise search** for 512 pixels, λ 0.01.\n\n" + table(head, rows)
 
 
+def sample(result: Result) -> str:
+    intro = (
+        f"**A UNet step and a clip's memory**: {result['model']}, {result['size']} pixels; "
+        f"{result['frames']} frames a step with guidance (in brackets the share of this machine's "
+        "matrix-product rate), and the peak of a process that samples 8 frames in 2 steps."
+    )
+    head = ["", *result["by dtype"]]
+    figures = result["by dtype"].values()
+    first = next(iter(figures))
+    rows = [
+        [
+            f"step, {name}",
+            *(
+                f"{f['UNet step, s'][name]:.3g} s ({f['share of the product rate'][name]:.0%})"
+                for f in figures
+            ),
+        ]
+        for name in first["UNet step, s"]
+    ]
+    rows += [
+        [f"{name}, once a clip", *(f"{1000 * f['parts, s'][name]:.3g} ms" for f in figures)]
+        for name in first["parts, s"]
+    ]
+    rows += [
+        [
+            f"memory, {name}",
+            *(f"{f['8 frames, 2 steps: peak MB, s'][name][0]:.0f} MB" for f in figures),
+        ]
+        for name in first["8 frames, 2 steps: peak MB, s"]
+    ]
+    return f"{intro}\n\n{table(head, rows)}"
+
+
+def growth(result: Result) -> str:
+    return (
+        f"**Growth** of a UNet step with guidance ({result['model']}).\n\n"
+        f"![Time over frames and over size]({plot_path(result)})"
+    )
+
+
+def growth_plot(result: Result) -> str:
+    def lines(axis: str) -> dict[str, list[tuple[float, float]]]:
+        rows = [row for row in result["rows"] if row["axis"] == axis]
+        return {
+            name: [(row[axis], 1000 * row["seconds"][name]) for row in rows]
+            for name in rows[0]["seconds"]
+        }
+
+    usual = next(row["size"] for row in result["rows"] if row["axis"] == "frames")
+    return svg(
+        (f"frames of {usual}x{usual}", "ms a step", lines("frames")),
+        ("pixels a side, 8 frames", "ms a step", lines("size")),
+    )
+
+
+def plot_path(result: Result) -> str:
+    return f"docs/growth-{slug(result['device'])}.svg"
+
+
 SECTIONS = {
     "judge": judge,
     "motion": motion,
     "drift": drift,
     "momentum": momentum,
     "noise": noise,
+    "sample": sample,
+    "growth": growth,
 }
 
 
-def sections() -> Iterator[str]:
+def files() -> dict[Path, str]:
+    """What the README and its plots should hold."""
+    readme = ROOT / "README.md"
+    parts, made = [], {}
     for path in sorted(RESULTS.glob("*.json")):
         results = json.loads(path.read_text("utf-8"))
-        for name, write in SECTIONS.items():
-            if name in results:
-                yield f"{write(results[name])}\n\n{source(results[name])}"
+        for section, write in SECTIONS.items():
+            for name in sorted(results):
+                if name.split()[0] == section:  # "sample", and "sample tiny"
+                    parts.append(f"{write(results[name])}\n\n{source(results[name])}")
+        if "growth" in results:
+            made[ROOT / plot_path(results["growth"])] = growth_plot(results["growth"])
+    before, rest = readme.read_text("utf-8").split(BEGIN)
+    made[readme] = "\n\n".join([before + BEGIN, *parts, END + rest.split(END)[1]])
+    return made
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing, exit 1 if outdated")
     args = parser.parse_args()
-    readme = ROOT / "README.md"
-    text = readme.read_text("utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    made = "\n\n".join([before + BEGIN, *sections(), END + after])
-    if args.check:
-        if made != text:
-            sys.exit("README.md is out of date: run python -m benchmarks.report")
-        return
-    readme.write_text(made, "utf-8")
+    for path, text in files().items():
+        if not args.check:
+            path.write_text(text, "utf-8")
+        elif not path.exists() or path.read_text("utf-8") != text:
+            sys.exit(f"{path.name} is out of date: run python -m benchmarks.report")
 
 
 if __name__ == "__main__":

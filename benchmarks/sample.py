@@ -157,7 +157,8 @@ def main() -> None:
     if args.json:
         model = str(args.model) if args.model else "SD 1.5, random weights"
         result = {"model": model, "size": args.size, "frames": args.frames, "by dtype": results}
-        save(args.json, "sample", ", ".join(results), result)
+        name = f"sample {args.model.name}" if args.model else "sample"
+        save(args.json, name, ", ".join(results), result)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+"""Line plots as SVG, readable on light and dark pages."""
+
+from collections.abc import Mapping, Sequence
+
+WIDTH, HEIGHT = 360, 240  # of a panel
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 28, 40
+COLOURS = ("#d1495b", "#3d7ea6", "#66a182", "#edae49")
+
+Line = Sequence[tuple[float, float]]
+
+
+def panel(title: str, unit: str, lines: Mapping[str, Line], left: int = 0) -> str:
+    """Lines over one axis, from zero in both directions.
+
+    Args:
+        title: what the horizontal axis counts. unit: what the vertical one does.
+        lines: points by name, ascending.
+    """
+    points = [p for line in lines.values() for p in line]
+    right, top = (max(p[axis] for p in points) or 1 for axis in (0, 1))
+
+    def x(value: float) -> str:
+        return f"{LEFT + value / right * (WIDTH - LEFT - RIGHT):.1f}"
+
+    def y(value: float) -> str:
+        return f"{HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM):.1f}"
+
+    marks = [f'<g transform="translate({left})">', f'<text x="4" y="16">{unit}</text>']
+    for value in (0, top / 2, top):
+        marks.append(f'<path class="grid" d="M{x(0)} {y(value)}H{x(right)}"/>')
+        marks.append(f'<text x="{LEFT - 6}" y="{y(value)}" dy="4" class="end">{value:.3g}</text>')
+    for value in sorted({p[0] for p in points}):
+        marks.append(f'<text x="{x(value)}" y="{HEIGHT - 22}" class="mid">{value:g}</text>')
+    marks.append(f'<text x="{x(right / 2)}" y="{HEIGHT - 5}" class="mid">{title}</text>')
+    for i, ((name, line), colour) in enumerate(zip(lines.items(), COLOURS, strict=False)):
+        path = "L".join(f"{x(a)} {y(b)}" for a, b in line)
+        marks.append(f'<path d="M{path}" stroke="{colour}" stroke-width="2" fill="none"/>')
+        marks += [f'<circle cx="{x(a)}" cy="{y(b)}" r="3" fill="{colour}"/>' for a, b in line]
+        height = TOP + 14 * (i + 1)
+        marks.append(f'<text x="{LEFT + 8}" y="{height}" style="fill:{colour}">{name}</text>')
+    return "\n".join([*marks, "</g>"])
+
+
+def svg(*panels: tuple[str, str, Mapping[str, Line]]) -> str:
+    """Panels side by side, each as `panel` takes it."""
+    drawn = [panel(*p, left=WIDTH * i) for i, p in enumerate(panels)]
+    style = (
+        "text{font:12px sans-serif;fill:#888}.end{text-anchor:end}.mid{text-anchor:middle}"
+        ".grid{stroke:#888;stroke-opacity:.3}"
+    )
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH * len(panels)}" '
+            f'height="{HEIGHT}">',
+            f"<style>{style}</style>",
+            *drawn,
+            "</svg>\n",
+        ]
+    )
