@@ -40,7 +40,6 @@ def load(model: Path | None, device: torch.device, dtype: torch.dtype) -> Pipeli
         unet=random_network(UNet, UNetConfig(), device, dtype),
         vae=random_network(VAE, VAEConfig(), device, dtype),
         ddim=DDIM(),
-        family="SD 1.x",
         name="random",
         sample=Sampling(512),
     )

@@ -33,8 +33,10 @@ LADDERS: dict[str, list[tuple[str, dict[str, Any]]]] = {
 }
 
 
-def clips(pipe: Pipeline, said: list[Scene], frames: int, steps: int, **options: Any) -> list[Clip]:
-    """One clip a scene, seeds 1, 2, .."""
+def clips(
+    pipe: Pipeline, said: list[Scene], frames: int, steps: int | None, **options: Any
+) -> list[Clip]:
+    """One clip a scene, seeds 1, 2, ..; None takes the model's own steps."""
     made: list[Clip] = []
     for start in range(0, len(said), BATCH):
         part = said[start : start + BATCH]
@@ -103,7 +105,7 @@ def main() -> None:
     )
     clip, tokenizer = load_clip(SMALL / "clip")
     kept, moved = [], []
-    for scene, made_clip in zip(said, clips(pipe, said, 8, args.steps), strict=True):
+    for scene, made_clip in zip(said, clips(pipe, said, 8, None), strict=True):
         frames = judge.as_pixels(made_clip.frames)
         eight = [scene] * 8
         kept.append(

@@ -60,7 +60,6 @@ def random_pipe() -> Pipeline:
         unet=scramble(UNet(unet), 2),  # type: ignore[arg-type]
         vae=scramble(VAE(VAEConfig(block_out_channels=(32, 32), layers_per_block=1)), 3),  # type: ignore[arg-type]
         ddim=DDIM(),
-        family="SD 1.x",
         name="random",
         sample=Sampling(size=16, steps=4, cfg=3.0),
     )

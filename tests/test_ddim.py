@@ -1,11 +1,15 @@
 """DDIM against diffusers' scheduler."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from diffusers import DDIMScheduler
 
+from zs2.config import read_config
 from zs2.ddim import DDIM
 
+WHERE = Path("scheduler_config.json")
 SD15 = {  # of a real scheduler_config.json: it names another solver, and that is fine
     "_class_name": "PNDMScheduler",
     "beta_end": 0.012,
@@ -40,7 +44,7 @@ def theirs(config: dict) -> DDIMScheduler:
 # Divisors of 1000: elsewhere, diffusers' "trailing" steps do not end where the next one begins.
 @pytest.mark.parametrize("steps", [1, 2, 10, 25, 50])
 def test_a_trajectory_is_diffusers(config, steps):
-    ours, scheduler = DDIM.from_config(config), theirs(config)
+    ours, scheduler = read_config(DDIM, config, WHERE), theirs(config)
     scheduler.set_timesteps(steps)
     levels = ours.timesteps(steps)
     assert [t for t, _ in levels] == scheduler.timesteps.tolist()
@@ -82,7 +86,7 @@ def test_steps_out_of_range(steps):
 )
 def test_what_is_not_known_is_named(change):
     with pytest.raises(ValueError, match=next(iter(change.values()))):
-        DDIM.from_config(change)
+        read_config(DDIM, change, WHERE)
 
 
 def test_every_step_count_stays_on_the_schedule():

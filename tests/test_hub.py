@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -96,6 +97,7 @@ class Hub(BaseHTTPRequestHandler):
     """Just enough of the hub's protocol for one repository, owner/model."""
 
     asked: list[str]
+    files: dict[str, bytes]
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -105,14 +107,15 @@ class Hub(BaseHTTPRequestHandler):
         commit = "0" * 40
         if self.path.startswith("/api/models/owner/model/tree/"):
             tree = [
-                {"type": "file", "path": k, "size": len(v), "oid": "0"} for k, v in FILES.items()
+                {"type": "file", "path": k, "size": len(v), "oid": "0"}
+                for k, v in self.files.items()
             ]
             body = json.dumps(tree).encode()
         elif self.path.startswith("/api/models/owner/model"):
-            siblings = [{"rfilename": name} for name in FILES]
+            siblings = [{"rfilename": name} for name in self.files]
             body = json.dumps({"id": "owner/model", "sha": commit, "siblings": siblings}).encode()
         else:
-            body = FILES.get(self.path.removeprefix(f"/owner/model/resolve/{commit}/"))
+            body = self.files.get(self.path.removeprefix(f"/owner/model/resolve/{commit}/"))
         self.send_response(404 if body is None else 200)
         if body is None:
             self.send_header("X-Error-Code", "RepoNotFound")
@@ -129,10 +132,10 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub() -> Iterator[tuple[str, list[str]]]:
-    """Address of the hub, and what it was asked for."""
+def hub(request) -> Iterator[tuple[str, list[str]]]:
+    """Address of the hub, and what it was asked for; its files may be given as a parameter."""
     asked: list[str] = []
-    handler = type("Handler", (Hub,), {"asked": asked})
+    handler = type("Handler", (Hub,), {"asked": asked, "files": getattr(request, "param", FILES)})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=functools.partial(server.serve_forever, 0.05))
     thread.start()
@@ -160,6 +163,23 @@ def test_a_repository_that_is_not_there(hub, tmp_path):
     code = RESOLVE.replace("owner/model", "owner/typo")
     text = in_a_fresh_process(code, HF_ENDPOINT=hub[0], HF_HOME=str(tmp_path))
     assert "refused: owner/typo is neither a path here nor an open repository" in text
+
+
+@pytest.mark.parametrize("hub", [{"community.safetensors": b"", "README.md": b""}], indirect=True)
+def test_a_repository_of_single_files_is_told(hub, tmp_path):
+    text = in_a_fresh_process(RESOLVE, HF_ENDPOINT=hub[0], HF_HOME=str(tmp_path))
+    assert text == (
+        "refused: owner/model holds no unet/config.json: "
+        "download its community.safetensors and give the path\n"
+    )
+
+
+def test_a_hub_that_never_answers_is_one_sentence(tmp_path):
+    code = "import zs2.hub; zs2.hub._TIMEOUT = 0.1\n" + RESOLVE
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        text = in_a_fresh_process(code, HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path))
+    assert text.startswith("refused: owner/model is not on this machine")
 
 
 def test_offline_is_one_sentence(tmp_path):

@@ -66,7 +66,17 @@ def test_what_is_missing_and_left_over(capsys, tmp_path, sd15):
     shapes[PREFIX["vae"] + "surprise"] = (3,)
     _, out, _ = run(capsys, sparse(tmp_path / "sd.safetensors", shapes))
     assert "1 tensors missing, as model.diffusion_model.out.2.bias" in out
-    assert "1 too many, as first_stage_model.surprise" in out
+    assert "1 tensors too many, as first_stage_model.surprise" in out
+
+
+def test_shapes_that_differ_are_told(capsys, tmp_path, sd15):
+    name = PREFIX["unet"] + "out.2.weight"
+    path = sparse(tmp_path / "sd.safetensors", {**sd15, name: (7, 320, 3, 3)})
+    assert f"1 tensors of another shape, as {name}" in run(capsys, path)[1]
+    name = PREFIX["unet"] + "input_blocks.0.0.weight"
+    path = sparse(tmp_path / "in.safetensors", {**sd15, name: (320, 9, 3, 3)})
+    assert "an inpainting model" in run(capsys, path)[1]
+    assert "complete" not in run(capsys, path)[1]
 
 
 def test_the_small_model(capsys):
@@ -101,6 +111,13 @@ def test_a_clip_gives_the_command_that_makes_it_again(capsys, tmp_path, random_p
     assert (args.lam, args.size, args.split_guidance) == ((0, 0.5), (24, 16), True)
 
 
+def test_nought_is_a_setting(capsys, tmp_path, random_pipe):
+    clip = random_pipe("a", frames=2, lam=0.0, mu=0.0, cfg=0.0, seed=0)
+    _, out, _ = run(capsys, clip.save(tmp_path / "a.gif"))
+    args = sample.build_parser().parse_args(shlex.split(out.splitlines()[-1])[3:])
+    assert (args.lam, args.mu, args.cfg, args.seed) == (0, 0, 0, 0)
+
+
 def test_every_option_that_is_repeated_exists():
     known = {o.lstrip("-") for a in sample.build_parser()._actions for o in a.option_strings}
     assert set(inspect.OPTIONS) <= known
@@ -117,6 +134,7 @@ def test_what_cannot_be_told_is_one_sentence(capsys, tmp_path):
         "page.safetensors": "web page",
         "empty": "neither a Stable Diffusion model nor a clip",
         "foreign.png": "no settings",
+        SMALL / "unet": "single component",
     }.items():
         status, out, err = run(capsys, tmp_path / name)
         assert status == 2

@@ -127,7 +127,6 @@ def test_mp4_frame_rate_and_colours_are_tagged(tmp_path: Path, fps: float) -> No
     [
         (".gif", 8, [120, 130, 130, 120, 120, 130]),
         (".gif", 12, [80, 90, 80, 80, 90, 80]),
-        (".gif", 60, [20] * 6),
         (".webp", 8, [125] * 6),
         (".webp", 24, [42, 41, 42, 42, 41, 42]),
     ],
@@ -304,7 +303,7 @@ def test_full_disk_leaves_nothing(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("fps", [0, -8, float("nan"), float("inf")])
 def test_bad_fps(tmp_path: Path, fps: float) -> None:
-    with pytest.raises(InputError, match="fps must be above 0"):
+    with pytest.raises(InputError, match="fps of gif must lie in"):
         save(tmp_path / "clip.gif", clip(), fps, {})
 
 

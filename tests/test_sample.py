@@ -1,10 +1,16 @@
 """The command line, from wrong words to written files; sampling itself is on random weights."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
-from zs2 import media, sample
+from zs2 import media, sample, terminal
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -65,10 +71,12 @@ def test_frames_to_a_folder_of_png(run, tmp_path):
 
 
 def test_one_clip_for_each_line_of_a_prompts_file(run, tmp_path):
-    (tmp_path / "prompts.txt").write_text("a ball\n\n  two cubes \n")
+    # As a Windows editor saves it: a mark of the byte order comes first.
+    (tmp_path / "prompts.txt").write_text("\ufeffa ball\n\n  two cubes \n", "utf-8")
     status, out, _ = run("--prompts-file", "prompts.txt", "-o", "x.gif", "--frames", 2, "--seed", 1)
     assert status == 0
     assert out.count("\n") == 2
+    assert media.read_settings(tmp_path / "x-0001.gif")["prompt"] == "a ball"
     assert media.read_settings(tmp_path / "x-0002.gif")["prompt"] == "two cubes"
 
 
@@ -122,10 +130,19 @@ def test_values_for_each_frame(run, tmp_path):
         (["a", "--steps", "0"], "--steps"),
         (["a", "--steps", "1001"], "--steps"),
         (["a", "--cfg", "nan"], "--cfg"),
-        (["a", "--fps", "0"], "--fps"),
+        (["a", "--fps", "0"], "fps"),
+        (["a", "--fps", "nan"], "fps"),
+        (["a", "--fps", "0.001", "-o", "a.gif"], "fps"),
+        (["a", "--fps", "51", "-o", "a.gif"], "fps of gif"),
+        (["a", "--noise", "independent", "--lam", "0.5"], "--lam has no use"),
+        (["a", "--noise", "mixed", "--candidates", "3"], "--candidates has no use"),
+        (["a", "--attention", "self", "--mu", "0.5"], "--mu has no use"),
+        (["a", "--cfg", "1", "-n", "blue"], "--negative has no use"),
+        (["a", "red", "ball"], "quotes"),
         (["a", "--seed", "-1"], "--seed"),
         (["a", "--size", "0"], "--size"),
         (["a", "--size", "big"], "--size"),
+        (["a", "--size", "99999999999"], "--size"),
         (["a", "-o", "a.avi"], ".avi"),
         (["a", "-o", "absent/a.gif"], "absent"),
         (["a", "--noise", "pink"], "--noise"),
@@ -143,7 +160,8 @@ def test_impossible_values_are_one_sentence(run, tmp_path, argv, named):
 
 
 @pytest.mark.parametrize(
-    ("device", "named"), [("cuda:99", "cuda:99"), ("tpu", "tpu"), ("cpu:1", "cpu:1")]
+    ("device", "named"),
+    [("cuda:99", "cuda:99"), ("tpu", "tpu"), ("cpu:1", "cpu:1"), ("cpu:", "cpu:")],
 )
 def test_an_absent_device_is_one_sentence(device, named, capsys):
     assert sample.main(["a ball", "--device", device, "-o", "never.gif"]) == 2
@@ -167,8 +185,9 @@ def test_an_interrupted_run_leaves_nothing(run, tmp_path, monkeypatch, stop, sta
     assert not list(tmp_path.iterdir())
 
 
-def test_too_little_memory_is_one_sentence(run, tmp_path):
-    status, out, err = run("a ball", "--size", 8_000_000, "-o", "a.gif")
+def test_too_little_memory_is_one_sentence(run, tmp_path, random_pipe, monkeypatch):
+    monkeypatch.setattr(random_pipe, "encode", lambda _: torch.empty(1 << 50))
+    status, out, err = run("a ball", "-o", "a.gif")
     assert status == 1
     assert not out
     assert err == (
@@ -178,14 +197,28 @@ def test_too_little_memory_is_one_sentence(run, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_prompt_that_the_terminal_cannot_print(tmp_path):
+    code = "from zs2.sample import main; print(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "猫", "--frames", "1", "--steps", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1] == "0"
+    assert len(list(tmp_path.glob("猫-*.png"))) == 1
+
+
 def test_the_bar_is_silent_where_there_is_no_terminal(run):
     assert run("a ball", "--frames", 1, "-o", "a.png")[2] == ""
 
 
 def test_the_bar_counts_to_the_end(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    sample.progress_bar(1, 2)
-    sample.progress_bar(2, 2)
+    terminal.progress_bar(1, 2)
+    terminal.progress_bar(2, 2)
     err = capsys.readouterr().err
     assert "1/2" in err
     assert "2/2" in err

@@ -105,6 +105,12 @@ def test_prediction_can_be_told(written):
     assert load_weights(written, prediction="v").ddim.prediction_type == "v_prediction"
 
 
+def test_a_tokenizer_that_was_told_is_remembered(written):
+    assert load_weights(written).vocabulary is None
+    weights = load_weights(written, tokenizer=written / "tokenizer")
+    assert weights.vocabulary == str(written / "tokenizer")
+
+
 def test_dtype_is_cast_on_the_way(written):
     assert load_weights(written, dtype=torch.bfloat16).vae.quant_conv.weight.dtype == torch.bfloat16
 
@@ -191,6 +197,19 @@ def overlapping(file: Path) -> None:
     file.write_bytes(struct.pack("<Q", len(text)) + text + b"\0" * 8)
 
 
+def deep(file: Path) -> None:
+    file.write_bytes(struct.pack("<Q", 200_000) + b"[" * 200_000)
+
+
+def odd_metadata(file: Path) -> None:
+    text = json.dumps({"__metadata__": {"a": 1}}).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text)
+
+
+def eight_bits(file: Path) -> None:
+    save_file({**load_file(file), "conv_in.bias": torch.zeros(32).to(torch.float8_e4m3fn)}, file)
+
+
 def renamed_pickle(file: Path) -> None:
     torch.save({"a": torch.zeros(2)}, file)
 
@@ -232,6 +251,9 @@ def other_family(file: Path) -> None:
         (absurd, "not a safetensors file"),
         (no_json, "not a safetensors file"),
         (overlapping, "is damaged"),
+        (deep, "not a safetensors file"),
+        (odd_metadata, "not a safetensors file"),
+        (eight_bits, "conv_in.bias is stored as F8_E4M3"),
         (renamed_pickle, "is a pickle"),
         (nan, "conv_in.weight holds NaN"),
         (missing, "lacks 2 of .* tensors: conv_in.weight, conv_out.bias"),
@@ -291,6 +313,13 @@ def test_a_shard_may_not_leave_its_folder(folder):
         ("vae", {"mid_block_add_attention": False}, "mid_block_add_attention = False"),
         ("vae", {"act_fn": "relu"}, "act_fn"),
         ("text_encoder", {"hidden_act": "relu"}, "relu"),
+        ("unet", {"sample_size": [16, 16]}, "sample_size = .* is not supported"),
+        ("unet", {"in_channels": "4"}, "in_channels = 4 is not supported"),
+        ("unet", {"attention_head_dim": 7}, "7 attention heads do not divide"),
+        ("unet", {"cross_attention_dim": 48}, "they are of different models"),
+        ("text_encoder", {"vocab_size": 300}, "has .* tokens, and .* knows 300"),
+        ("text_encoder", {"max_position_embeddings": 60}, "makes 77 tokens .* reads 60"),
+        ("vae", {"latent_channels": 16}, "they are of different models"),
     ],
 )
 def test_a_configuration_that_zs2_cannot_honour(folder, part, changes, message):
@@ -303,9 +332,36 @@ def test_a_schedule_that_zs2_cannot_honour(folder):
     refused(folder, "scheduler_config.json: beta_schedule 'squaredcos_cap_v2' is not supported")
 
 
+@pytest.mark.parametrize("values", [{"beta_start": "0.1"}, {"steps_offset": "1"}])
+def test_a_schedule_of_the_wrong_type_is_named(folder, values):
+    edit_json(folder / "scheduler/scheduler_config.json", **values)
+    refused(folder, f"scheduler_config.json: {next(iter(values))} = .* is not supported")
+
+
+def test_a_schedule_may_leave_values_out(folder):
+    where = folder / "scheduler/scheduler_config.json"
+    edit_json(where, beta_start=None, num_train_timesteps=10)
+    weights = load_weights(folder)
+    assert weights.ddim.beta_start == 0.00085
+    assert weights.sample.steps == 10
+
+
+def test_weights_too_large_for_the_precision_are_told(folder):
+    file = folder / "vae/diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    tensors["quant_conv.weight"][0, 0, 0, 0] = 1e6
+    save_file(tensors, file)
+    refused(folder, "quant_conv.weight does not fit into float16", dtype=torch.float16)
+    load_weights(folder, dtype=torch.bfloat16)
+
+
+def test_a_prediction_nobody_knows_is_refused(folder):
+    refused(folder, "epsilon or v, not banana", prediction="banana")
+
+
 def test_a_table_of_betas_is_not_ignored(folder):
     edit_json(folder / "scheduler/scheduler_config.json", trained_betas=[0.1, 0.2])
-    refused(folder, "scheduler_config.json: trained_betas is not supported")
+    refused(folder, r"scheduler_config.json: trained_betas = \[0.1, 0.2\] is not supported")
 
 
 def test_a_key_that_is_left_out_means_what_it_means_to_transformers(folder):

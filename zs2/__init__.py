@@ -6,8 +6,8 @@
     clip = pipe("a small red ball on green grass", frames=8, lam=0.01, mu=0.98, seed=1)
     clip.save("ball.mp4")
 
-The method is the paper's (Fine-gained Zero-shot Video Sampling, arXiv 2407.21475). Its two ideas
-are `zs2.noise` (section 3) and `zs2.attention` (section 4); `zs2.pipeline` is Algorithm 1.
+The method is the paper's (ZS^2: Zero-Shot Video Sampling from Image, arXiv 2407.21475). Its two
+ideas are `zs2.noise` (section 3) and `zs2.attention` (section 4); `zs2.pipeline` is Algorithm 1.
 
 Letters, in code and in shape comments:
 

@@ -74,14 +74,16 @@ def read_header(path: Path) -> dict[str, Entry]:
         header = json.loads(text)
         if not isinstance(header, dict):
             raise TypeError
-        header.pop("__metadata__", None)
+        metadata = header.pop("__metadata__", {})
+        if not all(isinstance(value, str) for value in metadata.values()):
+            raise TypeError
         spans = {
             name: (*entry["data_offsets"], Entry(path, name, entry["dtype"], (*entry["shape"],)))
             for name, entry in header.items()
         }
         ordered = sorted(spans.values(), key=lambda span: span[:2])
         expected = [end - begin == entry.bytes for begin, end, entry in ordered]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a safetensors file: its header makes no sense") from error
 
     end = 0
@@ -112,7 +114,7 @@ def read_json(path: Path) -> dict[str, object]:
         values = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no JSON object")

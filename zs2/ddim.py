@@ -1,7 +1,6 @@
 """DDIM (Song et al.), the paper's Eq. 5 with eta = 0: a table of noise levels and one pure step."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -28,6 +27,7 @@ class DDIM:
     steps_offset: int = 1
     set_alpha_to_one: bool = False
     rescale_betas_zero_snr: bool = False
+    trained_betas: None = None
 
     def __post_init__(self) -> None:
         known = {
@@ -39,13 +39,6 @@ class DDIM:
             if getattr(self, key) not in values:
                 given = getattr(self, key)
                 raise ValueError(f"{key} {given!r} is not supported: use {' or '.join(values)}")
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, object]) -> "DDIM":
-        """Read the training side of a `scheduler_config.json`, whatever solver it names."""
-        if config.get("trained_betas") is not None:
-            raise ValueError("trained_betas is not supported: use beta_start and beta_end")
-        return cls(**{f.name: config[f.name] for f in fields(cls) if f.name in config})  # type: ignore[arg-type]
 
     @cached_property
     def alpha_bar(self) -> Tensor:

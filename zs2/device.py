@@ -19,8 +19,8 @@ def pick_device(name: str = "auto") -> torch.device:
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    kind, _, index = name.partition(":")
-    known = kind in ("cpu", "cuda", "mps") and (not index or (kind == "cuda" and index.isdigit()))
+    kind, colon, index = name.partition(":")
+    known = kind in ("cpu", "cuda", "mps") and (not colon or (kind == "cuda" and index.isdigit()))
     if not known:
         raise InputError(f"device {name} is not known: use auto, cpu, cuda, cuda:N or mps")
     if (kind == "cuda" and not cuda) or (kind == "mps" and not mps):
@@ -60,7 +60,8 @@ def peak_memory(device: torch.device) -> int | None:
     if sys.platform == "linux":
         # Not getrusage: its count begins with the parent's, from which this process was forked.
         status = Path("/proc/self/status").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+        peaks = [1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM")]
+        return peaks[0] if peaks else None
     if sys.platform == "darwin":
         import resource
 

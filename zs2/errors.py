@@ -15,7 +15,11 @@ class NumericalError(ArithmeticError):
     """NaN or Inf in a result. The message names the place and what to try."""
 
     def __init__(self, where: str, dtype: object) -> None:
-        remedy = "the model overflows in this precision, use --dtype fp32 (or bf16)"
-        if str(dtype) == "torch.float32":
-            remedy = "the weights, or the prediction type, do not fit this model"
+        remedies = {
+            "torch.float32": "the weights, or the prediction type, do not fit this model",
+            "torch.bfloat16": "the model overflows in this precision, use --dtype fp32",
+        }
+        remedy = remedies.get(
+            str(dtype), "the model overflows in this precision, use --dtype fp32 (or bf16)"
+        )
         super().__init__(f"NaN or Inf {where}: {remedy}")

@@ -1,6 +1,8 @@
 """Where a model's name leads: to a path on this machine, or to a repository of the hub."""
 
+import errno
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ TOKENIZER_FILES = ["merges.txt", "tokenizer_config.json", "vocab.json"]
 WEIGHTS = re.compile(
     r"/(model|diffusion_pytorch_model)(\.fp16)?(-\d{5}-of-\d{5})?(\.fp16)?\.safetensors$"
 )
-_TIMEOUT = 8  # seconds without an answer
+_TIMEOUT = 4  # seconds without an answer
 
 
 def resolve(name: str | Path) -> Path:
@@ -26,13 +28,14 @@ def resolve(name: str | Path) -> Path:
     Raises:
         InputError: no such path, no such repository, or no connection.
     """
-    path = Path(name).expanduser()
-    if path.exists():
-        return path
     text = str(name)
+    path = Path(name).expanduser()
+    if text and len(text) < 4096 and path.exists():
+        return path
     is_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text) and not text.endswith(SUFFIXES)
     if isinstance(name, Path) or not is_id:
-        raise InputError(f"{name} does not exist: give a folder, a .safetensors file or a hub id")
+        hint = "give a folder, a .safetensors file or a hub id"
+        raise InputError(f"{name or 'an empty name'} does not exist: {hint}")
     return download(text, "unet/config.json", pick)
 
 
@@ -45,15 +48,24 @@ def download(repository: str, marker: str, choose: Callable[[list[str]], list[st
         InputError: no such repository, or no connection and nothing cached.
     """
     from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     try:
         found = HfApi().model_info(repository, timeout=_TIMEOUT).siblings or []
-        wanted = choose([file.rfilename for file in found])
-        return Path(snapshot_download(repository, allow_patterns=wanted))
+        files = [file.rfilename for file in found]
+        if marker in files:
+            return Path(snapshot_download(repository, allow_patterns=choose(files)))
     except Exception as error:  # of the hub's HTTP library, which changes with its version
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+            raise InputError(f"{repository} cannot be stored: {error}") from error
         if folder := cached(repository, marker):
             return folder
         raise InputError(_reason(repository, error)) from error
+    single = next((f for f in files if f.endswith(".safetensors")), None)
+    hint = f"download its {single} and give the path" if single else "is it the right one?"
+    raise InputError(f"{repository} holds no {marker}: {hint}")
 
 
 def cached(repository: str, marker: str) -> Path | None:

@@ -4,7 +4,6 @@ A checkpoint: its family, precision, size, and what is missing or left over, fro
 A clip that zs2 made: its settings, and the command line that makes it again.
 """
 
-import argparse
 import shlex
 import sys
 from collections import Counter
@@ -12,20 +11,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from zs2.checkpoint import Entry, read_header, read_json
+from zs2.config import read_config
 from zs2.errors import InputError
 from zs2.keymaps import HARMLESS, PREFIX
+from zs2.terminal import Parser, print_anything, say
 from zs2.weights import (
     COMPONENTS,
     FAMILY,
     describe,
-    expected_keys,
-    read_config,
+    expected_shapes,
+    same_shape,
     single_file_names,
     tensors,
+    unusual_input,
 )
 
 CLIPS = (".mp4", ".gif", ".webp", ".png")
-OPTIONS = (  # of python -m zs2.sample, in the order of a command line
+OPTIONS = (  # of python -m zs2.sample
     "model",
     "prediction",
     "tokenizer",
@@ -52,25 +54,27 @@ def describe_clip(path: Path) -> Iterator[str]:
     """The settings of a clip, a line each, and its command line."""
     from zs2.media import read_settings
 
-    settings = read_settings(path)
+    settings = _given(read_settings(path))
     for key, value in settings.items():
-        if value not in (None, "", False):
-            yield f"{key:<15}{_text(value)}"
-    yield ""
-    yield command_line(settings)
+        yield f"{key:<15}{_text(value)}"
+    if "prompt" in settings:
+        yield ""
+        yield command_line(settings)
 
 
 def command_line(settings: Mapping[str, object]) -> str:
     """The command that makes a clip with these settings."""
-    words = ["python", "-m", "zs2.sample", str(settings.get("prompt", ""))]
-    for option in OPTIONS:
-        value = settings.get(option)
-        if value is True:
-            words.append(f"--{option}")
-        elif value not in (None, "", False):
+    words = ["python", "-m", "zs2.sample", str(settings["prompt"])]
+    for option, value in _given(settings).items():
+        if option in OPTIONS:
             # Joined with "=", a value that begins with a dash is not taken for an option.
-            words.append(f"--{option}={_text(value)}")
+            words.append(f"--{option}" if value is True else f"--{option}={_text(value)}")
     return shlex.join(words)
+
+
+def _given(settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings that say something; 0 does."""
+    return {k: v for k, v in settings.items() if v is not None and v is not False and v != ""}
 
 
 def _text(value: object) -> str:
@@ -81,21 +85,25 @@ def describe_folder(path: Path) -> Iterator[str]:
     """A Hugging Face folder, a component a line."""
     present = [name for name in COMPONENTS if (path / name / "config.json").exists()]
     if not present:
+        if (path / "config.json").exists():
+            raise InputError(f"{path} holds a single component: give the folder that it belongs to")
         raise InputError(f"{path} holds neither a Stable Diffusion model nor a clip of zs2's")
     if "unet" in present:
-        width = str(read_json(path / "unet/config.json").get("cross_attention_dim", 768))
-        kinds = {str(k): v for k, v in FAMILY.items()}
-        yield f"{path}: {kinds.get(width, 'Stable Diffusion')} folder"
+        values = read_json(path / "unet/config.json")
+        width, channels = values.get("cross_attention_dim"), values.get("in_channels", 4)
+        kind = FAMILY.get(width if isinstance(width, int) else 0, "Stable Diffusion")
+        odd = unusual_input(channels) if isinstance(channels, int) else None
+        yield f"{path}: {kind} folder{f', {odd}' if odd else ''}"
     for name in present:
         entries = tensors(path, name)
         where = path / name / "config.json"
         model, config = COMPONENTS[name]
         try:
-            keys = expected_keys(model, read_config(config, read_json(where), where))
+            shapes = expected_shapes(model, read_config(config, read_json(where), where))
         except InputError as error:
             yield f"{name:<15}{_size(entries)}, not supported: {error}"
         else:
-            yield f"{name:<15}{_size(entries)}{_difference(keys, entries)}"
+            yield f"{name:<15}{_size(entries)}{_difference(shapes, entries)}"
     scheduler = path / "scheduler/scheduler_config.json"
     values = read_json(scheduler) if scheduler.exists() else {}
     yield f"{'prediction':<15}{values.get('prediction_type', 'epsilon')}"
@@ -111,9 +119,11 @@ def describe_file(path: Path) -> Iterator[str]:
     yield f"{path}: {kind}, {_size(entries)}"
     if kind != "SD 1.x":
         return
-    names = {part: list(table.values()) for part, table in single_file_names(entries).items()}
-    used = {name for table in names.values() for name in table}
-    for part, expected in names.items():
+    used: set[str] = set()
+    for part, table in single_file_names(entries).items():
+        model, config = COMPONENTS[part]
+        expected = {table[key]: shape for key, shape in expected_shapes(model, config()).items()}
+        used |= set(expected)
         inside = {
             k: e
             for k, e in entries.items()
@@ -136,11 +146,15 @@ def _size(entries: Mapping[str, Entry]) -> str:
     return f"{values / 1e6:,.1f} M values, {size / 1e6:,.1f} MB, {kinds}"
 
 
-def _difference(expected: Sequence[str], found: Mapping[str, Entry]) -> str:
+def _difference(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Entry]) -> str:
     missing = [k for k in expected if k not in found]
+    misshaped = [
+        k for k, e in found.items() if k in expected and not same_shape(e.shape, expected[k])
+    ]
     spare = [k for k in set(found) - set(expected) if not k.endswith("position_ids")]
-    text = f", {len(missing)} tensors missing, as {missing[0]}" if missing else ", complete"
-    return text + (f", {len(spare)} too many, as {min(spare)}" if spare else "")
+    faults = {"missing": missing, "of another shape": misshaped, "too many": sorted(spare)}
+    told = [f", {len(keys)} tensors {how}, as {keys[0]}" for how, keys in faults.items() if keys]
+    return "".join(told) or ", complete"
 
 
 def describe_path(path: Path) -> Iterator[str]:
@@ -157,16 +171,18 @@ def describe_path(path: Path) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m zs2.inspect",
         description="Say what a checkpoint is, or how a clip was made.",
     )
     parser.add_argument("path", type=Path, metavar="PATH")
+    args = parser.parse_args(argv)
+    print_anything()
     try:
-        for line in describe_path(parser.parse_args(argv).path.expanduser()):
+        for line in describe_path(args.path.expanduser()):
             print(line)
     except InputError as error:
-        print(f"zs2: {error}", file=sys.stderr)
+        say(error)
         return 2
     return 0
 

@@ -10,7 +10,6 @@ import re
 from fractions import Fraction
 from importlib.util import find_spec
 from itertools import pairwise
-from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -66,13 +65,25 @@ def check_output(path: Path, frames: int, overwrite: bool = False) -> Path:
     return target
 
 
+def check_fps(path: Path, fps: float) -> None:
+    """Refuse what a format cannot play.
+
+    Raises:
+        InputError: fps is outside 0.1 .. 1000, or above 50 for a GIF.
+    """
+    highest = _GIF_MAX_FPS if path.suffix.lower() == ".gif" else 1000
+    if not 0.1 <= fps <= highest:
+        kind = path.suffix.lower().removeprefix(".")
+        raise InputError(f"fps of {kind} must lie in 0.1..{highest}, got {fps:g}")
+
+
 def save(
     path: Path, frames: Tensor, fps: float, settings: dict[str, object], overwrite: bool = False
 ) -> Path:
     """Write a clip with its settings inside; the suffix says how.
 
     .mp4   H.264, 4:2:0. Odd sides grow by a repeated last row or column, as the format needs.
-    .gif   one palette of 256 colours for the whole clip, dithered; at most 50 frames a second.
+    .gif   one palette of 256 colours for the whole clip, dithered.
     .webp  lossless.
     .png   lossless: one frame is a file, several are a folder `clip/0001.png`, ...
 
@@ -89,13 +100,13 @@ def save(
         What was written: `path`, or the folder of several PNGs.
 
     Raises:
-        InputError: as `check_output`, or an fps that is not above 0.
+        InputError: as `check_output` and `check_fps`.
         OSError: the disk is full, or failed.
     """
     if frames.dtype != torch.uint8 or frames.ndim != 4 or not len(frames) or frames.shape[3] != 3:
         raise ValueError(f"frames must be uint8 [F, H, W, 3], got {frames.dtype} {[*frames.shape]}")
-    if not (isfinite(fps) and fps > 0):
-        raise InputError(f"fps must be above 0, got {fps:g}")
+    if len(frames) > 1:
+        check_fps(path, fps)
     target = check_output(path, len(frames), overwrite)
     # ASCII, as EXIF and GIF comments promise no more; JSON escapes the rest.
     text = json.dumps({"zs2": settings})
@@ -278,7 +289,7 @@ def _write_gif(path: Path, frames: Tensor, fps: float, text: str) -> None:
     pixels = pixels[:: len(pixels) // _PALETTE_SAMPLES | 1]  # an odd step meets every column
     palette = Image.fromarray(pixels[None].numpy()).quantize(kmeans=2)
     images = [Image.fromarray(frame.numpy()).quantize(palette=palette) for frame in frames]
-    durations = _durations(len(frames), min(fps, _GIF_MAX_FPS), 100)
+    durations = _durations(len(frames), fps, 100)
     header, _ = GifImagePlugin.getheader(images[0], info={"loop": 0, "comment": text})
     # Block by block, as Image.save would merge equal frames.
     with path.open("wb") as file:

@@ -11,7 +11,7 @@ clip.save("ball.mp4")
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -46,13 +46,15 @@ class Clip:
         latents: float32 [F, C, h, w], what the frames were decoded from.
         settings: named as the command line's options; `save` stores them in the file.
         correlation: of frame 1's noise with the last frame's.
+        shared: whether frames shared their attention.
     """
 
     frames: Tensor
     latents: Tensor
     settings: dict[str, object]
     correlation: float
-    fps: float = field(default=8.0)
+    shared: bool
+    fps: float = 8.0
 
     @property
     def motion(self) -> float:
@@ -195,6 +197,7 @@ class Pipeline:
             "zs2": zs2.__version__,
             "negative": negative,
             "model": self.weights.name,
+            "tokenizer": self.weights.vocabulary,
             "frames": frames,
             "size": f"{size[0]}x{size[1]}",
             "steps": steps,
@@ -212,7 +215,7 @@ class Pipeline:
         }
         realised = correlation(start)[:, -1].tolist()
         clips = [
-            Clip(self.decode(x), x.cpu(), {"prompt": p, "seed": s, **settings}, r)
+            Clip(self.decode(x), x.cpu(), {"prompt": p, "seed": s, **settings}, r, sharing.active)
             for p, s, x, r in zip(prompts, seeds, latents, realised, strict=True)
         ]
         return clips[0] if isinstance(prompt, str) else clips
@@ -271,7 +274,7 @@ def load(
     Args:
         device: auto, cpu, cuda, cuda:N or mps.
         dtype: auto, fp32, bf16 or fp16.
-        prediction: epsilon or v, where the checkpoint does not say.
+        prediction: epsilon or v, in place of what the checkpoint says.
         tokenizer: a folder with CLIP's vocabulary, for single files.
 
     Raises:

@@ -8,14 +8,14 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from zs2 import media
-from zs2.attention import FrameAttention
 from zs2.device import out_of_memory, peak_memory
 from zs2.errors import InputError, NumericalError
-from zs2.metrics import flicker, motion
 from zs2.noise import per_frame
 from zs2.pipeline import Clip, Pipeline, frame_attention, load, noise_model
+from zs2.terminal import Help, Parser, print_anything, progress_bar, say
 
 EXAMPLES = """\
 examples:
@@ -27,23 +27,6 @@ examples:
 Frame 1 of a clip is the still of the same seed: find a still you like, then animate it.
 More motion: raise --lam. Steadier looks: raise --mu.
 """
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(2, f"zs2: {message}\n")
-
-
-class Help(argparse.RawDescriptionHelpFormatter):
-    """One column for options, one for what they do; an option is named once with its value."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28, width=96)
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        if not action.option_strings or action.nargs == 0:
-            return super()._format_action_invocation(action)
-        return f"{', '.join(action.option_strings)} {action.metavar}"
 
 
 def build_parser() -> Parser:
@@ -67,16 +50,14 @@ def build_parser() -> Parser:
         "--prediction",
         choices=["epsilon", "v"],
         metavar="KIND",
-        help="epsilon or v: what the model predicts, if it does not say",
+        help="epsilon or v: what the model predicts, in place of what it says",
     )
     group.add_argument(
         "--tokenizer", metavar="DIR", help="folder with CLIP's vocabulary, for single files"
     )
 
     group = parser.add_argument_group("picture")
-    group.add_argument(
-        "-n", "--negative", default="", metavar="TEXT", help="what to steer away from"
-    )
+    group.add_argument("-n", "--negative", metavar="TEXT", help="what to steer away from")
     group.add_argument(
         "--size", type=size, metavar="N|WxH", help="in pixels (default: the model's)"
     )
@@ -92,7 +73,7 @@ def build_parser() -> Parser:
     )
 
     group = parser.add_argument_group(
-        "motion", "one value, or one for each frame: --frames 4 --lam 0,0.1,0.1,0.2"
+        "motion", "--lam, --mu and --alpha may differ by frame: --frames 4 --lam 0,0.1,0.1,0.2"
     )
     group.add_argument(
         "--frames", type=int, default=8, metavar="N", help="1 is a still (default: 8)"
@@ -100,14 +81,12 @@ def build_parser() -> Parser:
     group.add_argument(
         "--lam",
         type=numbers,
-        default=0.01,
         metavar="X",
         help="motion: KL between frames' noise, 0 is still, inf independent (default: 0.01)",
     )
     group.add_argument(
         "--mu",
         type=numbers,
-        default=0.98,
         metavar="X",
         help="steadiness: momentum of attention, 0..1 (default: 0.98)",
     )
@@ -119,10 +98,13 @@ def build_parser() -> Parser:
         help="dependency (default), independent, mixed or progressive",
     )
     group.add_argument(
-        "--alpha", type=numbers, metavar="X", help="share of noise kept, for mixed and progressive"
+        "--alpha",
+        type=numbers,
+        metavar="X",
+        help="share of mixed or progressive noise that frames keep (default: as of lam 0.01)",
     )
     group.add_argument(
-        "--candidates", type=int, default=10, metavar="K", help="of the noise search (default: 10)"
+        "--candidates", type=int, metavar="K", help="noises tried for each frame (default: 10)"
     )
     group.add_argument(
         "--attention",
@@ -182,7 +164,7 @@ def numbers(text: str) -> float | tuple[float, ...]:
 
 def size(text: str) -> tuple[int, int]:
     """(width, height) from "512" or "768x512"."""
-    match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", text)
+    match = re.fullmatch(r"(\d{1,5})(?:[xX](\d{1,5}))?", text)
     sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if min(sides) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size: give pixels as 512 or 768x512")
@@ -203,18 +185,36 @@ def check(args: argparse.Namespace) -> None:
         raise InputError(f"--chunk must be at least 1 frame, got {args.chunk}")
     if args.cfg is not None and not abs(args.cfg) < float("inf"):
         raise InputError(f"--cfg must be a finite number, got {args.cfg}")
-    if not 0 < args.fps < float("inf"):
-        raise InputError(f"--fps must be above 0, got {args.fps:g}")
     if args.seed is not None and not 0 <= args.seed < 2**63:
         raise InputError(f"--seed must lie in 0..2^63-1, got {args.seed}")
+    no_use = {
+        "lam": args.noise != "dependency" and f"--noise {args.noise}",
+        "candidates": args.noise != "dependency" and f"--noise {args.noise}",
+        "alpha": args.noise not in ("mixed", "progressive") and f"--noise {args.noise}",
+        "mu": args.attention != "momentum" and f"--attention {args.attention}",
+        "negative": args.cfg == 1 and "--cfg 1, which is no guidance",
+    }
+    for option, beside in no_use.items():
+        if beside and getattr(args, option) is not None:
+            raise InputError(f"--{option} has no use with {beside}: leave one of the two out")
+    given = told(args)
     try:
         for option in ("lam", "alpha"):
-            if (value := getattr(args, option)) is not None:
-                per_frame(option, value, args.frames)
-        noise_model(args.noise, args.lam, args.alpha, args.candidates)
-        frame_attention(args.attention, args.mu, args.frames)
+            if option in given:
+                per_frame(option, given[option], args.frames)
+        noise_model(
+            args.noise, **{k: given[k] for k in ("lam", "alpha", "candidates") if k in given}
+        )
+        frame_attention(args.attention, given.get("mu", 0), args.frames)
     except ValueError as error:
         raise InputError(str(error)) from None
+
+
+def told(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of `Pipeline.__call__` that were given; the others keep its defaults."""
+    names = ("negative", "steps", "cfg", "lam", "mu", "alpha", "candidates", "chunk")
+    given = {name: getattr(args, name) for name in names}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def read_prompts(args: argparse.Namespace) -> list[str]:
@@ -228,7 +228,7 @@ def read_prompts(args: argparse.Namespace) -> list[str]:
     if args.prompts_file is None:
         return [args.prompt]
     try:
-        lines = args.prompts_file.read_text("utf-8").splitlines()
+        lines = args.prompts_file.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{args.prompts_file} cannot be read as text: {error}") from error
     prompts = [line.strip() for line in lines if line.strip()]
@@ -257,6 +257,8 @@ def outputs(args: argparse.Namespace, prompts: Sequence[str], seed: int) -> list
             paths.append(Path(f"{number}{words}-{seed}{suffix}"))
     for path in paths:
         media.check_output(path, args.frames, args.overwrite)
+        if args.frames > 1:
+            media.check_fps(path, args.fps)
     return paths
 
 
@@ -267,38 +269,22 @@ def fit_size(sides: tuple[int, int] | None, pipe: Pipeline) -> tuple[int, int] |
     m = pipe.multiple
     width, height = (max(m, (side + m // 2) // m * m) for side in sides)
     if (width, height) != sides:
-        print(
-            f"zs2: size {sides[0]}x{sides[1]} rounded to {width}x{height}, a multiple of {m}",
-            file=sys.stderr,
-        )
+        say(f"size {sides[0]}x{sides[1]} rounded to {width}x{height}, a multiple of {m}")
     return width, height
 
 
-def progress_bar(step: int, steps: int) -> None:
-    """A bar on stderr, where that is a terminal."""
-    if sys.stderr.isatty():
-        done = 30 * step // steps
-        end = "\r\x1b[K" if step == steps else ""
-        print(
-            f"\r{'━' * done}{'╌' * (30 - done)} {step}/{steps}",
-            end=end,
-            file=sys.stderr,
-            flush=True,
-        )
-
-
-def summary(clip: Clip, pipe: Pipeline, sharing: FrameAttention, seconds: float, path: Path) -> str:
+def summary(clip: Clip, pipe: Pipeline, seconds: float, path: Path) -> str:
     """One line that says what was made."""
-    layers = pipe.weights.unet.attention_layers if sharing.active else 0
     parts = [f"seed {clip.settings['seed']}"]
     if len(clip.frames) > 1:
+        layers = pipe.weights.unet.attention_layers if clip.shared else 0
         parts += [
             f"{clip.settings['attention']} active in {layers} layers"
             if layers
             else "no shared attention",
             f"noise correlation 1-{len(clip.frames)} {clip.correlation:.3f}",
-            f"motion {motion(clip.frames):.1f}",
-            f"flicker {flicker(clip.frames):.3f}",
+            f"motion {clip.motion:.1f}",
+            f"flicker score {clip.flicker:.3f} (1 is none)",
         ]
     parts.append(f"{seconds:.1f} s")
     if peak := peak_memory(pipe.device):
@@ -322,56 +308,51 @@ def run(args: argparse.Namespace) -> None:
     )
     sides = fit_size(args.size, pipe)
     total = pipe.weights.ddim.num_train_timesteps
-    if args.steps is not None and args.steps > total:
-        raise InputError(f"--steps must be at most {total} for this model, got {args.steps}")
+    steps = pipe.weights.sample.steps if args.steps is None else args.steps
+    if steps > total:
+        raise InputError(f"--steps must be at most {total} for this model, got {steps}")
     for prompt, path in zip(prompts, paths, strict=True):
         began = time.monotonic()
         clip = pipe(
             prompt,
-            negative=args.negative,
             frames=args.frames,
             size=sides,
-            steps=args.steps,
-            cfg=args.cfg,
             seed=seed,
-            lam=args.lam,
-            mu=args.mu,
-            alpha=args.alpha,
-            candidates=args.candidates,
             noise=args.noise,
             attention=args.attention,
-            chunk=args.chunk,
             split_guidance=args.split_guidance,
             progress=progress_bar,
+            **told(args),
         )
         assert isinstance(clip, Clip)
         seconds = time.monotonic() - began
-        clip.settings["tokenizer"] = args.tokenizer
         written = clip.save(path, args.fps, args.overwrite)
-        sharing = frame_attention(args.attention, args.mu, args.frames)
-        print(summary(clip, pipe, sharing, seconds, written))
+        print(summary(clip, pipe, seconds, written))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
+    print_anything()
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: print(f"zs2: {message}", file=sys.stderr)
+        warnings.showwarning = lambda message, *_: say(message)
         try:
             run(args)
         except (InputError, NumericalError) as error:
-            print(f"zs2: {error}", file=sys.stderr)
+            say(error)
             return 2
         except OSError as error:
-            print(f"zs2: the clip was not written: {error}", file=sys.stderr)
+            say(f"the clip was not written: {error}")
             return 1
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-            few = "a smaller --size, fewer frames at a time (--chunk 2), or --split-guidance"
-            print(f"zs2: out of memory: try {few}", file=sys.stderr)
+            say(
+                "out of memory: try a smaller --size, fewer frames at a time (--chunk 2), "
+                "or --split-guidance"
+            )
             return 1
         except KeyboardInterrupt:
-            print("\nzs2: interrupted, nothing half-written is left", file=sys.stderr)
+            say("interrupted, nothing half-written is left")
             return 130
     return 0
 

@@ -7,7 +7,6 @@ the split into words, bytes as letters) are CLIP's own and are the same for ever
 """
 
 import gzip
-import json
 import warnings
 import zlib
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zs2.checkpoint import read_json
 from zs2.errors import InputError
 
 START = "<|startoftext|>"
@@ -40,6 +40,9 @@ class Tokenizer:
         merges: pairs of tokens that join, the most frequent first.
         pad: token that fills up a short prompt: `<|endoftext|>` in SD 1.x, `!` in SD 2.x.
         length: ids in a prompt, start and end included.
+
+    Attributes:
+        size: number of ids.
 
     Raises:
         InputError: vocabulary, merges, pad and length do not make a CLIP tokenizer.
@@ -69,6 +72,7 @@ class Tokenizer:
             raise InputError(f"the vocabulary and its merges do not fit: {reason}") from error
 
         self.length = length
+        self.size = 1 + max(vocabulary.values())
         self._start, self._end, self._pad = (vocabulary[token] for token in (START, END, pad))
         self._engine = Engine(model)
         self._engine.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
@@ -144,7 +148,7 @@ def _read(file: Path) -> tuple[Vocabulary, Merges]:
     """Vocabulary and merges from any of the three layouts; a damaged one raises almost anything."""
     if file.name.endswith(".txt.gz"):
         return _read_openai(file)
-    content = _read_json(file)
+    content: dict[str, Any] = read_json(file)
     model = content.get("model")
     if not isinstance(model, dict):  # "model" is a word of CLIP's vocabulary as well
         lines = file.with_name("merges.txt").read_text(encoding="utf-8").split("\n")
@@ -181,21 +185,10 @@ def _settings(folder: Path) -> tuple[str, int]:
     # The second wins, as in transformers: SD 2.x says its pad token "!" only there.
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (folder / name).is_file():
-            settings |= _read_json(folder / name)
+            settings |= read_json(folder / name)
     pad = settings.get("pad_token") or END
     length = settings.get("model_max_length", LENGTH)
     return (
         pad.get("content", "") if isinstance(pad, dict) else pad,
         LENGTH if length == _NO_LENGTH else length,
     )
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{file} holds no JSON object: is it the right file?")
-    return content

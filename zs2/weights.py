@@ -5,7 +5,7 @@ Names, shapes and configurations are checked from headers, before a byte of weig
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zs2.checkpoint import Entry, find_weights, read_header, read_json
+from zs2.config import read_config
 from zs2.ddim import DDIM
 from zs2.errors import InputError
 from zs2.hub import clip_tokenizer, resolve
@@ -35,7 +36,6 @@ COMPONENTS: dict[str, tuple[Any, Any]] = {
 }
 FAMILY = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
 
-C = TypeVar("C")
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -54,6 +54,7 @@ class Weights:
 
     Attributes:
         name: the path or hub id it was loaded by; None is the small model.
+        vocabulary: the tokenizer's path, where it was told.
     """
 
     tokenizer: Tokenizer
@@ -61,9 +62,9 @@ class Weights:
     unet: UNet
     vae: VAE
     ddim: DDIM
-    family: str
-    name: str | None
     sample: Sampling
+    name: str | None = None
+    vocabulary: str | None = None
 
 
 def load_weights(
@@ -77,7 +78,7 @@ def load_weights(
     """Load a checkpoint: a folder, a single file or a hub id.
 
     Args:
-        prediction: "epsilon" or "v", where the checkpoint does not say what it predicts.
+        prediction: "epsilon" or "v", in place of what the checkpoint says.
         tokenizer: folder with CLIP's vocabulary, in place of the checkpoint's own.
 
     Raises:
@@ -87,31 +88,31 @@ def load_weights(
     plans = _plan_file(path) if path.is_file() else _plan_folder(path)
     if tokenizer is not None and not Path(tokenizer).exists():
         raise InputError(f"{tokenizer} does not exist: --tokenizer is a folder with vocab.json")
-    vocabulary = Tokenizer.load(Path(tokenizer) if tokenizer else _find_tokenizer(path))
-    ddim, sample = DDIM(), {}
-    if path.is_dir():
-        where = path / "scheduler/scheduler_config.json"
-        if where.exists():
-            try:
-                ddim = DDIM.from_config(read_json(where))
-            except ValueError as error:
-                raise InputError(f"{where}: {error}") from error
-        if (path / "zs2.json").exists():
-            sample = read_json(path / "zs2.json")
+    vocabulary = Path(tokenizer) if tokenizer else _find_tokenizer(path)
+    words = Tokenizer.load(vocabulary)
+    _check_fit(plans, words, vocabulary)
+    schedule, own = path / "scheduler/scheduler_config.json", path / "zs2.json"
+    ddim = read_config(DDIM, read_json(schedule) if schedule.exists() else {}, schedule)
+    if prediction not in (None, "epsilon", "v"):
+        raise InputError(f"a model predicts epsilon or v, not {prediction}")
     if prediction is not None:
-        ddim = replace(ddim, prediction_type={"v": "v_prediction"}.get(prediction, prediction))
-
-    unet = plans["unet"].build(UNet, device, dtype)
-    vae = plans["vae"].build(VAE, device, dtype)
+        ddim = replace(
+            ddim, prediction_type="epsilon" if prediction == "epsilon" else "v_prediction"
+        )
+    sample = {
+        "size": plans["unet"].config.sample_size * plans["vae"].config.factor,
+        "steps": min(Sampling.steps, ddim.num_train_timesteps),
+        **(read_json(own) if own.exists() else {}),
+    }
     return Weights(
-        tokenizer=vocabulary,
+        tokenizer=words,
         text_encoder=plans["text_encoder"].build(CLIPText, device, dtype),
-        unet=unet,
-        vae=vae,
+        unet=plans["unet"].build(UNet, device, dtype),
+        vae=plans["vae"].build(VAE, device, dtype),
         ddim=ddim,
-        family=FAMILY.get(unet.config.cross_attention_dim, "Stable Diffusion"),
+        sample=read_config(Sampling, sample, own),
         name=None if path == SMALL else str(model),
-        sample=Sampling(**{"size": unet.config.sample_size * vae.config.factor, **sample}),  # type: ignore[arg-type]
+        vocabulary=str(tokenizer) if tokenizer else None,
     )
 
 
@@ -161,13 +162,14 @@ def _plan_folder(path: Path) -> dict[str, Plan]:
             raise InputError(f"{path} has no {component}/config.json: {hint}")
     if (path / "text_encoder_2").exists():
         raise InputError(f"{path} is an SDXL model, which zs2 does not support yet")
-    _check_channels(path, read_json(path / "unet/config.json").get("in_channels", 4))
     plans = {}
     for component, (_, config) in COMPONENTS.items():
         where = path / component / "config.json"
         plans[component] = Plan(
             path / component, read_config(config, read_json(where), where), tensors(path, component)
         )
+    if odd := unusual_input(plans["unet"].config.in_channels):
+        raise InputError(f"{path} is {odd}")
     return plans
 
 
@@ -185,7 +187,6 @@ def _plan_file(path: Path) -> dict[str, Plan]:
     if kind != "SD 1.x":
         hint = "zs2 samples from SD 1.x files, and from SD 1.x and 2.x folders"
         raise InputError(f"{path} is {kind}: {hint}")
-    _check_channels(path, entries[PREFIX["unet"] + "input_blocks.0.0.weight"].shape[1])
     names = single_file_names(entries)
     used = {name for table in names.values() for name in table.values()}
     networks = tuple(PREFIX.values())
@@ -203,7 +204,7 @@ def single_file_names(entries: Mapping[str, Entry]) -> dict[str, dict[str, str]]
     names = {}
     for component, (model, config) in COMPONENTS.items():
         settings = None if component == "text_encoder" else config()
-        keys = expected_keys(model, config())
+        keys = expected_shapes(model, config())
         names[component] = {key: compvis_name(key, settings) for key in keys}
     text = names["text_encoder"]
     if text["text_model.final_layer_norm.bias"] not in entries:  # as newer transformers write it
@@ -211,10 +212,10 @@ def single_file_names(entries: Mapping[str, Entry]) -> dict[str, dict[str, str]]
     return names
 
 
-def expected_keys(model: Any, config: Any) -> list[str]:
-    """The names of a network's tensors; none of them is made."""
+def expected_shapes(model: Any, config: Any) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a network's tensors; none of them is made."""
     with torch.device("meta"):
-        return list(model(config).state_dict())
+        return {key: tuple(tensor.shape) for key, tensor in model(config).state_dict().items()}
 
 
 def describe(entries: Mapping[str, Entry]) -> str:
@@ -239,21 +240,52 @@ def describe(entries: Mapping[str, Entry]) -> str:
         for component, prefix in PREFIX.items():
             if not any_has(prefix):
                 return f"a Stable Diffusion file without its {component} ({prefix}*)"
-        return "SD 1.x"
+        return unusual_input((*entries[first].shape, 0, 0)[1]) or "SD 1.x"
     if any_has("first_stage_model.", "encoder.down.", "decoder.up_blocks.", "decoder.up."):
         return "a VAE alone, not a model"
     if any_has("down_blocks.", "mid_block."):
         return "a UNet alone, not a model (give the folder it belongs to)"
+    if any_has("vision_model."):
+        return "a CLIP that scores pictures, not a model"
     if any_has("text_model.", "token_embedding"):
         return "a text encoder alone, not a model"
     return "not a model that zs2 knows"
 
 
-def _check_channels(path: Path, channels: object) -> None:
-    if channels != 4:
-        kind = {8: "an Instruct-Pix2Pix model", 9: "an inpainting model"}.get(channels)  # type: ignore[call-overload]
-        kind = kind or f"a UNet with {channels} input channels"
-        raise InputError(f"{path} is {kind}, which zs2 does not support yet")
+def unusual_input(channels: int) -> str | None:
+    """What a UNet is that takes more than a latent; None if it takes just that."""
+    kinds = {8: "an Instruct-Pix2Pix model", 9: "an inpainting model"}
+    kind = kinds.get(channels, f"a UNet with {channels} input channels")
+    return None if channels == 4 else f"{kind}, which zs2 does not support yet"
+
+
+def _check_fit(plans: Mapping[str, Plan], words: Tokenizer, vocabulary: Path) -> None:
+    """Refuse components that do not belong together.
+
+    Raises:
+        InputError: the two that do not fit are named.
+    """
+    unet, vae, text = (plans[part] for part in COMPONENTS)
+    config = text.config
+    if not config.vocab_size / 2 < words.size <= config.vocab_size:
+        raise InputError(
+            f"{vocabulary} has {words.size} tokens, and {text.where} knows {config.vocab_size}: "
+            "give the tokenizer that belongs to it with --tokenizer DIR"
+        )
+    if words.length > config.max_position_embeddings:
+        raise InputError(
+            f"{vocabulary} makes {words.length} tokens of a prompt, and {text.where} reads "
+            f"{config.max_position_embeddings}"
+        )
+    for other, theirs, ours in (
+        (text, config.hidden_size, unet.config.cross_attention_dim),
+        (vae, vae.config.latent_channels, unet.config.in_channels),
+    ):
+        if theirs != ours:
+            raise InputError(
+                f"{other.where} gives {theirs} channels and {unet.where} takes {ours}: "
+                "they are of different models"
+            )
 
 
 def _find_tokenizer(path: Path) -> Path:
@@ -277,31 +309,6 @@ def _find_tokenizer(path: Path) -> Path:
 
 def _without_harmless(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     return {k: e for k, e in entries.items() if not k.endswith("position_ids")}
-
-
-def read_config(cls: type[C], values: Mapping[str, object], where: Path) -> C:
-    """A configuration dataclass from the keys of a JSON file that it has fields for.
-
-    Raises:
-        InputError: a value that would change the result, and that zs2 does not compute.
-    """
-    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-    neutral: dict[str, object] | None = cls.NEUTRAL  # type: ignore[attr-defined]
-    given = {k: v for k, v in values.items() if k in known and v is not None}
-    for key, value in values.items():
-        if key in known or key.startswith("_") or value is None or neutral is None:
-            continue
-        allowed = neutral.get(key, False)  # a switch nobody knows is harmless while it is off
-        if allowed != "any" and any(
-            item != allowed for item in (value if isinstance(value, list) else [value])
-        ):
-            raise InputError(f"{where}: {key} = {value} is not supported")
-    for key, value in cls.OMITTED.items():  # type: ignore[attr-defined]
-        given.setdefault(key, value)
-    try:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: {error}") from error
 
 
 def build(
@@ -329,12 +336,12 @@ def build(
         few = ", ".join(spare[:3])
         raise InputError(f"{where} has {len(spare)} tensors too many: {few}")
     for key, tensor in expected.items():
-        if not entries[key].dtype.startswith(("F", "BF")):
+        if entries[key].dtype not in ("F16", "BF16", "F32", "F64"):
             raise InputError(
                 f"{where}: {key} is stored as {entries[key].dtype}: quantised weights are not "
                 "supported, give the fp16 or fp32 ones"
             )
-        if _squeezed(entries[key].shape, tensor.ndim) != tuple(tensor.shape):
+        if not same_shape(entries[key].shape, tuple(tensor.shape)):
             found, need = [*entries[key].shape], [*tensor.shape]
             hint = ""
             if key.endswith("attn2.to_k.weight") and found[-1] in FAMILY:
@@ -344,9 +351,9 @@ def build(
     return model.eval().requires_grad_(False)
 
 
-def _squeezed(shape: tuple[int, ...], ndim: int) -> tuple[int, ...]:
-    """A 1x1 convolution's shape as the linear layer's that it is."""
-    return shape[:2] if ndim == 2 and shape[2:] == (1, 1) else shape
+def same_shape(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    """Whether shapes agree; a 1x1 convolution is the linear layer that it equals."""
+    return found == expected or (len(expected) == 2 and found == (*expected, 1, 1))
 
 
 def _read(
@@ -370,6 +377,12 @@ def _read(
                 # A copy of its own: a view would keep the whole file mapped.
                 tensor = stored.to(device, dtype, copy=True, memory_format=layout)
                 if not tensor.sum(dtype=torch.float32).isfinite():
+                    if stored.double().sum().isfinite():
+                        kind = str(dtype).removeprefix("torch.")
+                        raise InputError(
+                            f"{path}: {entries[key].name} does not fit into {kind}: "
+                            "use --dtype fp32 or bf16"
+                        )
                     raise InputError(f"{path}: {entries[key].name} holds NaN or Inf")
                 tensors[key] = tensor.reshape(expected[key].shape)
     return tensors

@@ -26,7 +26,6 @@ class CLIPTextConfig:
     layer_norm_eps: float = 1e-5
     eos_token_id: int = 2
 
-    NEUTRAL: ClassVar[None] = None  # transformers writes dozens of keys, none of which matter
     OMITTED: ClassVar[dict[str, object]] = {
         "hidden_size": 512,
         "intermediate_size": 2048,
@@ -47,9 +46,6 @@ class CLIPVisionConfig:
     num_attention_heads: int = 12
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
-
-    NEUTRAL: ClassVar[None] = None  # transformers writes dozens of keys, none of which matter
-    OMITTED: ClassVar[dict[str, object]] = {}
 
 
 def embedding(rows: int, width: int) -> nn.Embedding:
