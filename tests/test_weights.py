@@ -5,6 +5,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -44,11 +45,12 @@ TEXT = {
 }
 
 
-def write_tokenizer(folder: Path) -> None:
+def write_tokenizer(folder: Path, size: int = 514) -> None:
     from tokenizers import pre_tokenizers
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = [*letters, *(c + "</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
+    words[-2:-2] = [f"filler{i}</w>" for i in range(size - len(words))]
     folder.mkdir()
     (folder / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
@@ -481,7 +483,7 @@ def test_a_single_file_and_a_folder_give_the_same_tensors(tmp_path, bare):
     single["alphas_cumprod"] = torch.zeros(1000)
     single["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.zeros(1, 77)
     save_file(single, tmp_path / "sd.safetensors")
-    write_tokenizer(tmp_path / "tokenizer")
+    write_tokenizer(tmp_path / "tokenizer", CLIPTextConfig().vocab_size)
     weights = load_weights(tmp_path / "sd.safetensors", dtype=torch.float16)
     for model, loaded in (
         (UNet, weights.unet),
@@ -490,6 +492,58 @@ def test_a_single_file_and_a_folder_give_the_same_tensors(tmp_path, bare):
     ):
         for key, tensor in loaded.state_dict().items():
             assert tensor.equal(ours[model, key]), key
+    if bare:
+        return  # newer transformers write it, and diffusers does not read it
+    del weights
+    theirs = read_by_diffusers(tmp_path)
+    for model, part in ((UNet, theirs.unet), (VAE, theirs.vae), (CLIPText, theirs.text_encoder)):
+        found = {k.removeprefix("text_model."): v for k, v in part.state_dict().items()}
+        expected = {k.removeprefix("text_model."): v for (m, k), v in ours.items() if m is model}
+        assert expected.keys() <= found.keys()
+        assert {k for k in found if not k.endswith("position_ids")} == expected.keys()
+        for key, tensor in expected.items():
+            assert tensor.equal(found[key]), key
+
+
+def read_by_diffusers(folder: Path):
+    """The single file sd.safetensors, by a reader that is not ours."""
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig as TheirTextConfig
+
+    where = folder / "config"
+    levels = len(VAEConfig().block_out_channels)
+    with torch.device("meta"):
+        UNet2DConditionModel(**asdict(UNetConfig())).save_config(where / "unet")
+        AutoencoderKL(
+            **asdict(VAEConfig()),
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+        ).save_config(where / "vae")
+    DDIMScheduler().save_config(where / "scheduler")
+    TheirTextConfig(**asdict(CLIPTextConfig())).save_pretrained(where / "text_encoder")
+    shutil.copytree(folder / "tokenizer", where / "tokenizer")
+    parts = {
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+    }
+    index = {"_class_name": "StableDiffusionPipeline", **parts}
+    (where / "model_index.json").write_text(json.dumps(index))
+    return StableDiffusionPipeline.from_single_file(
+        folder / "sd.safetensors",
+        config=str(where),
+        local_files_only=True,
+        torch_dtype=torch.float16,
+        safety_checker=None,
+        feature_extractor=None,
+    )
 
 
 def test_a_tokenizer_can_be_told(folder, tmp_path):
