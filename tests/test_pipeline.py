@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from zs2.attention import FrameAttention
-from zs2.denoise import denoise
+from zs2.denoise import denoising_steps
 from zs2.errors import NumericalError
 from zs2.noise import DependencyNoise, IndependentNoise, sample_noise
 
@@ -36,7 +36,7 @@ def test_mu_0_is_frame_by_frame(random_pipe):
     clip = random_pipe("a ball", frames=4, mu=0.0, lam=0.5, seed=1)
     noise = sample_noise(DependencyNoise(0.5), [1], 4, (4, 8, 8))[0]
     for i in range(4):
-        *_, alone = denoise(
+        *_, alone = denoising_steps(
             random_pipe.weights.unet,
             random_pipe.weights.ddim,
             noise[None, i : i + 1],

@@ -1,6 +1,7 @@
 """The loop of Algorithm 1: DDIM over the frames of clips, which share attention.
 
-    for latents in denoise(unet, ddim, noise, prompt, negative, ddim.timesteps(50), attention=..):
+    levels = ddim.timesteps(50)
+    for latents in denoising_steps(unet, ddim, noise, prompt, negative, levels, attention=..):
         ...  # [B, F, C, h, w] after every step: decode it for a preview, or wait for the last
 
 Needs no pipeline: a UNet, a schedule, noise and embeddings are enough.
@@ -18,7 +19,7 @@ from zs2.models.unet import UNet
 
 
 @torch.inference_mode()
-def denoise(
+def denoising_steps(
     unet: UNet,
     ddim: DDIM,
     latents: Tensor,

@@ -29,7 +29,7 @@ def multiply(word: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
     return (product >> 32) + word, product & WORD
 
 
-def philox(counter: Words, seed: Tensor) -> Words:
+def philox4x32(counter: Words, seed: Tensor) -> Words:
     """Four random words for each counter.
 
     Args:
@@ -66,10 +66,10 @@ def normal(counter: Words, seed: Tensor) -> Tensor:
     """Four standard normals for each counter, as Triton's `tl.randn4x`.
 
     Args:
-        counter, seed: as for `philox`.
+        counter, seed: as for `philox4x32`.
 
     Returns:
         float32, the broadcast shape with a last dimension of 4 added.
     """
-    word1, word2, word3, word4 = philox(counter, seed)
+    word1, word2, word3, word4 = philox4x32(counter, seed)
     return torch.stack((*box_muller(word1, word2), *box_muller(word3, word4)), dim=-1)

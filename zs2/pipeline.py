@@ -20,7 +20,7 @@ from torch import Tensor
 import zs2
 from zs2 import media
 from zs2.attention import FrameAttention
-from zs2.denoise import denoise
+from zs2.denoise import denoising_steps
 from zs2.device import DTYPES, pick_device, pick_dtype
 from zs2.errors import NumericalError
 from zs2.metrics import flicker, motion
@@ -177,7 +177,7 @@ class Pipeline:
             noise_model(noise, lam, alpha, candidates), seeds, frames, self.latent_shape(size)
         )
         latents = start.to(self.device)
-        sampling = denoise(
+        sampling = denoising_steps(
             self.weights.unet,
             self.weights.ddim,
             latents,
