@@ -27,8 +27,8 @@ from zs2.models.vae import VAE, VAEConfig
 from zs2.tokenizer import Tokenizer
 
 SIZE = 64  # pixels
-POOL = 49152  # scenes drawn once and kept
-STEPS = {"clip": 10500, "vision": 8000, "vae": 9000, "unet": 3500}
+POOL = 196608  # scenes drawn once and kept
+STEPS = {"clip": 10500, "vision": 16000, "vae": 9000, "unet": 5200}
 PROMPT_DROPOUT = 0.1
 
 VAE_CONFIG = VAEConfig(
@@ -78,7 +78,7 @@ class Pool:
             drawn = []
             for start in range(0, size, 128):
                 part = self.scenes[start : start + 128]
-                seeds = list(range(seed * size + start, seed * size + start + len(part)))
+                seeds = range(seed * 10**6 + start, seed * 10**6 + start + len(part))
                 drawn.append(((scenes.draw(part, seeds, SIZE) + 1) * 127.5).round().to(torch.uint8))
             torch.save(torch.cat(drawn), path)
         self.pictures = torch.load(path, mmap=True, weights_only=True)
@@ -219,7 +219,9 @@ def train_vision(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int, 
     def loss(generator: torch.Generator) -> Tensor:
         index = torch.randint(POOL, (32,), generator=generator)
         mirrored = torch.rand((32, 1, 1, 1), generator=generator) < 0.5
-        pictures = pool.batch(index)
+        top, left = torch.randint(0, 9, (2,), generator=generator).tolist()
+        pictures = F.pad(pool.batch(index), (4, 4, 4, 4), mode="replicate")
+        pictures = pictures[..., top : top + SIZE, left : left + SIZE]  # shifted by up to 4 pixels
         with torch.autocast("cpu", torch.bfloat16):
             image = model.encode_image(pictures.where(~mirrored, pictures.flip(-1)))
         text = F.normalize(model.text_projection(features), dim=-1)
