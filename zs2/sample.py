@@ -44,13 +44,13 @@ def build_parser() -> Parser:
         "-m",
         "--model",
         metavar="PATH",
-        help="checkpoint: a folder, a .safetensors file or a hub id (default: the small model)",
+        help="a folder, a .safetensors file or a hub id (default: the small model)",
     )
     group.add_argument(
         "--prediction",
         choices=["epsilon", "v"],
         metavar="KIND",
-        help="epsilon or v: what the model predicts, in place of what it says",
+        help="epsilon or v: what the model predicts (default: what it says)",
     )
     group.add_argument(
         "--tokenizer", metavar="DIR", help="folder with CLIP's vocabulary, for single files"
@@ -82,7 +82,7 @@ def build_parser() -> Parser:
         "--lam",
         type=numbers,
         metavar="X",
-        help="motion: KL between frames' noise, 0 is still, inf independent (default: 0.01)",
+        help="motion: KL between frames' noise, from 0 to inf (default: 0.01)",
     )
     group.add_argument(
         "--mu",
@@ -101,7 +101,7 @@ def build_parser() -> Parser:
         "--alpha",
         type=numbers,
         metavar="X",
-        help="share of mixed or progressive noise that frames keep (default: as of lam 0.01)",
+        help="share of mixed or progressive noise kept (default: as of lam 0.01)",
     )
     group.add_argument(
         "--candidates", type=int, metavar="K", help="noises tried for each frame (default: 10)"
@@ -120,8 +120,7 @@ def build_parser() -> Parser:
         "--output",
         type=Path,
         metavar="FILE",
-        help=".mp4 .gif .webp .png; several frames and .png make a folder "
-        "(default: a name made of prompt and seed)",
+        help=".mp4 .gif .webp, or .png, a folder for a clip (default: of the prompt)",
     )
     group.add_argument(
         "--fps", type=float, default=8, metavar="X", help="frames a second (default: 8)"
