@@ -250,15 +250,17 @@ class Pipeline:
         Raises:
             NumericalError: NaN or Inf appeared.
         """
-        vae, frames = self.weights.vae, []
-        for i, latent in enumerate(latents.to(self.device), start=1):
+        vae = self.weights.vae
+        height, width = (side * vae.config.factor for side in latents.shape[-2:])
+        # Made at once: small pieces between the decoder's large ones would keep memory from reuse.
+        frames = torch.empty(len(latents), height, width, 3, dtype=torch.uint8)
+        for i, latent in enumerate(latents.to(self.device)):
             z = (latent / vae.config.scaling_factor).to(self.dtype)
             pixels = vae.decode(z[None])[0].float()
             if not pixels.isfinite().all():
-                raise NumericalError(f"while decoding frame {i}", self.dtype)
-            pixels = ((pixels + 1) * 127.5).round().clamp(0, 255)
-            frames.append(pixels.to(torch.uint8).permute(1, 2, 0).cpu())
-        return torch.stack(frames)
+                raise NumericalError(f"while decoding frame {i + 1}", self.dtype)
+            frames[i] = ((pixels + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
+        return frames
 
 
 def load(
