@@ -31,13 +31,9 @@ def slug(device: str) -> str:
 
 def environment(dtype: str) -> dict[str, object]:
     """Device, versions, dtype, commit and date."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
+    commit = git("rev-parse", "--short", "HEAD").stdout.strip()
+    if git("diff", "--quiet", "HEAD", "--", ":/", ":!/benchmarks/results").returncode == 1:
+        commit += "-dirty"
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     for package in ("triton", "diffusers"):
         try:
@@ -52,6 +48,12 @@ def environment(dtype: str) -> dict[str, object]:
         "commit": commit or "unknown",
         "date": date.today().isoformat(),
     }
+
+
+def git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
 
 
 def device_name() -> str:

@@ -9,6 +9,11 @@ COLOURS = ("#d1495b", "#3d7ea6", "#66a182", "#edae49")
 Line = Sequence[tuple[float, float]]
 
 
+def short(value: float) -> str:
+    """A figure in three digits, or whole where it has more."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def panel(title: str, unit: str, lines: Mapping[str, Line], left: int = 0) -> str:
     """Lines over one axis, from zero in both directions.
 
@@ -28,7 +33,9 @@ def panel(title: str, unit: str, lines: Mapping[str, Line], left: int = 0) -> st
     marks = [f'<g transform="translate({left})">', f'<text x="4" y="16">{unit}</text>']
     for value in (0, top / 2, top):
         marks.append(f'<path class="grid" d="M{x(0)} {y(value)}H{x(right)}"/>')
-        marks.append(f'<text x="{LEFT - 6}" y="{y(value)}" dy="4" class="end">{value:.3g}</text>')
+        marks.append(
+            f'<text x="{LEFT - 6}" y="{y(value)}" dy="4" class="end">{short(value)}</text>'
+        )
     for value in sorted({p[0] for p in points}):
         marks.append(f'<text x="{x(value)}" y="{HEIGHT - 22}" class="mid">{value:g}</text>')
     marks.append(f'<text x="{x(right / 2)}" y="{HEIGHT - 5}" class="mid">{title}</text>')

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import slug
-from benchmarks.plot import svg
+from benchmarks.plot import short, svg
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -102,7 +102,7 @@ def momentum(result: Result) -> str:
             str(row["frames"]),
             row["dtype"],
             row["contender"],
-            f"{row['ms']:.3g} ms",
+            f"{short(row['ms'])} ms",
             f"{row['share of copy speed']:.2f}",
         ]
         for row in result["rows"]
@@ -121,7 +121,7 @@ def noise(result: Result) -> str:
             str(row["frames"]),
             str(row["candidates"]),
             row["contender"],
-            f"{row['ms']:.3g} ms",
+            f"{short(row['ms'])} ms",
             "NaN"
             if row["median error of the KL"] is None
             else f"{row['median error of the KL']:.1g}",
@@ -151,7 +151,7 @@ def sample(result: Result) -> str:
         for name in first["UNet step, s"]
     ]
     rows += [
-        [f"{name}, once a clip", *(f"{1000 * f['parts, s'][name]:.3g} ms" for f in figures)]
+        [f"{name}, once a clip", *(f"{short(1000 * f['parts, s'][name])} ms" for f in figures)]
         for name in first["parts, s"]
     ]
     rows += [
