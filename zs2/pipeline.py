@@ -252,7 +252,6 @@ class Pipeline:
         """
         vae = self.weights.vae
         height, width = (side * vae.config.factor for side in latents.shape[-2:])
-        # Made at once: small pieces between the decoder's large ones would keep memory from reuse.
         frames = torch.empty(len(latents), height, width, 3, dtype=torch.uint8)
         for i, latent in enumerate(latents.to(self.device)):
             z = (latent / vae.config.scaling_factor).to(self.dtype)
