@@ -104,6 +104,15 @@ def test_chunks_that_hand_over_their_state_are_the_whole(shared, chunk):
 
 
 @torch.inference_mode()
+def test_a_clip_has_one_state_however_many_chunks(shared):
+    ours, _, x, t, context = shared
+    attention = FrameAttention(MU)
+    _, first = ours(x[:4], t, context, attention.chunk(0, 4))
+    _, second = ours(x[4:], t, context, attention.chunk(4, 8), first)
+    assert [s.data_ptr() for s in first] == [s.data_ptr() for s in second]
+
+
+@torch.inference_mode()
 def test_frame_1_is_the_image_models(shared):
     ours, _, x, t, context = shared
     clip, _ = ours(x, t, context, FrameAttention(MU))

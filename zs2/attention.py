@@ -21,7 +21,10 @@ from torch import Tensor, nn
 from zs2.kernels.momentum_scan import norm_momentum_scan
 
 State = list[Tensor]
-"""What one chunk of frames hands to the next: each layer's last scanned row, [B, N, C] float32."""
+"""What one chunk of frames hands to the next: each layer's last scanned row, [B, N, C] float32.
+
+It is overwritten on the way, so that a clip needs one, however many chunks it has.
+"""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,8 @@ class Share:
     """One forward pass over a chunk of frames: each layer, in order, takes and leaves its state.
 
     Attributes:
-        state: the layers' final states so far; after the pass, the next chunk's start.
+        state: the layers' final states so far, in the memory of the chunk before's; after the pass,
+            the next chunk's start.
     """
 
     def __init__(
@@ -115,7 +119,7 @@ class Share:
         h, scanned, final = norm_momentum_scan(
             frames, norm.weight, norm.bias, self._mu, initial, norm.eps
         )
-        self.state.append(final)
+        self.state.append(final if initial is None else initial.copy_(final))
         return h.flatten(0, 1), scanned.flatten(0, 1)
 
 

@@ -302,7 +302,8 @@ class UNet(nn.Module):
             t: timesteps, [] or [B*F].
             context: prompt embeddings [B, 77, D], or one for each row of x.
             attention: how the F frames share attention; None leaves every row to itself.
-            state: the state that the chunk before returned; None where the clips begin.
+            state: the state that the chunk before returned, and that this one overwrites; None
+                where the clips begin.
 
         Returns:
             The prediction [B*F, C, H, W], and the state for the chunk after this one.
