@@ -6,12 +6,11 @@ On a GPU with SD 1.5's shapes and random weights, on a CPU with the small model.
 """
 
 import argparse
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.environment import save
 from benchmarks.models import load
@@ -30,12 +29,15 @@ def measure(pipe: Pipeline, frames: int, size: int, seconds: float) -> dict[str,
     rows = rows.to(pipe.device, pipe.dtype)
     context = pipe.encode(["", "a bear dancing on the street"])
     t = torch.tensor(500, device=pipe.device)
-    calls: dict[str, Callable[[], Any]] = {
-        "momentum": partial(
-            pipe.weights.unet, rows, t, context, FrameAttention.momentum(0.98, frames)
-        ),
-        "self": partial(pipe.weights.unet, rows, t, context, FrameAttention.self_attention(frames)),
+    kinds = {
+        "momentum": FrameAttention.momentum(0.98, frames),
+        "self": FrameAttention.self_attention(frames),
     }
+
+    def step(attention: FrameAttention) -> Tensor:
+        return pipe.weights.unet(rows, t, context, attention.share(pipe.device))
+
+    calls = {kind: partial(step, attention) for kind, attention in kinds.items()}
     return alternate(calls, pipe.device, seconds=seconds)
 
 

@@ -60,7 +60,7 @@ def phases(pipe: Pipeline, size: int, frames: int, compare: bool) -> dict[str, A
     t = torch.tensor(500, device=device)
 
     def step(attention: FrameAttention) -> Tensor:
-        return unet(rows, t, context, attention)[0]
+        return unet(rows, t, context, attention.share(device))
 
     calls: dict[str, Callable[[], Any]] = {
         "momentum": lambda: step(FrameAttention.momentum(0.98, frames)),

@@ -13,9 +13,10 @@ from parity import (
     error,
     scramble,
 )
+from torch._dynamo.testing import CompileCounter
 
 from benchmarks.momentum_in_diffusers import MomentumProcessor
-from zs2.attention import FrameAttention
+from zs2.attention import FrameAttention, Share
 from zs2.models.unet import UNet, UNetConfig
 
 
@@ -39,7 +40,7 @@ def inputs(config: dict, rows: int, height: int, width: int) -> tuple[torch.Tens
 def compare(config: dict, rows: int, height: int, width: int) -> float:
     ours, theirs = pair(config)
     x, t, context = inputs(config, rows, height, width)
-    return error(ours(x, t, context)[0], theirs(x, t, context).sample)
+    return error(ours(x, t, context), theirs(x, t, context).sample)
 
 
 @pytest.mark.parametrize("config", [SMALL_UNET, SMALL_SD15, SMALL_SD21], ids=["two", "1.5", "2.1"])
@@ -64,12 +65,17 @@ def shared():
 
 
 MU = (0.0, 0.9, 0.5, 0.98, 1.0, 0.3, 0.98, 0.7)
+CPU = torch.device("cpu")
+
+
+def share(mu: tuple[float, ...], *chunk) -> Share:
+    return FrameAttention(mu).share(CPU, *chunk)
 
 
 @torch.inference_mode()
 def test_one_prompt_for_all_rows_is_one_for_each(shared):
     ours, _, x, t, context = shared
-    torch.testing.assert_close(ours(x, t, context)[0], ours(x, t, context.expand(8, -1, -1))[0])
+    torch.testing.assert_close(ours(x, t, context), ours(x, t, context.expand(8, -1, -1)))
 
 
 @torch.inference_mode()
@@ -81,24 +87,25 @@ def test_momentum_is_eq_2_on_keys_and_values(shared):
     theirs.set_attn_processor(MomentumProcessor(torch.tensor(MU)))
     expected = theirs(x, t, context.expand(8, -1, -1)).sample
     theirs.set_attn_processor(processors)
-    assert error(ours(x, t, context, FrameAttention(MU))[0], expected) <= TOLERANCE
-    assert error(ours(x, t, context)[0], expected) > 0.01
+    assert error(ours(x, t, context, share(MU)), expected) <= TOLERANCE
+    assert error(ours(x, t, context), expected) > 0.01
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("chunk", [1, 3, 8])
 def test_chunks_that_hand_over_their_state_are_the_whole(shared, chunk):
     ours, _, x, t, context = shared
-    attention = FrameAttention(MU)
-    whole, last = ours(x, t, context, attention)
+    once = share(MU)
+    whole = ours(x, t, context, once)
     state, parts = None, []
     for start in range(0, 8, chunk):
         stop = min(start + chunk, 8)
-        part, state = ours(x[start:stop], t, context, attention.chunk(start, stop), state)
-        parts.append(part)
+        part = share(MU, start, stop, state)
+        parts.append(ours(x[start:stop], t, context, part))
+        state = part.state
     assert error(torch.cat(parts), whole) <= TOLERANCE
     assert len(state) == ours.attention_layers == 4
-    for ours_state, expected in zip(state, last, strict=True):
+    for ours_state, expected in zip(state, once.state, strict=True):
         assert ours_state.dtype == torch.float32
         torch.testing.assert_close(ours_state, expected, rtol=1e-4, atol=1e-5)
 
@@ -106,18 +113,33 @@ def test_chunks_that_hand_over_their_state_are_the_whole(shared, chunk):
 @torch.inference_mode()
 def test_a_clip_has_one_state_however_many_chunks(shared):
     ours, _, x, t, context = shared
-    attention = FrameAttention(MU)
-    _, first = ours(x[:4], t, context, attention.chunk(0, 4))
-    _, second = ours(x[4:], t, context, attention.chunk(4, 8), first)
-    assert [s.data_ptr() for s in first] == [s.data_ptr() for s in second]
+    first = share(MU, 0, 4)
+    ours(x[:4], t, context, first)
+    second = share(MU, 4, 8, first.state)
+    ours(x[4:], t, context, second)
+    assert [s.data_ptr() for s in first.state] == [s.data_ptr() for s in second.state]
+
+
+@torch.inference_mode()
+def test_torch_compile_needs_one_graph_for_the_first_chunk_and_one_for_the_rest(shared):
+    ours, _, x, t, context = shared
+    graphs = CompileCounter()
+    compiled = torch.compile(ours, backend=graphs, fullgraph=True)
+    state, parts = None, []
+    for start in range(0, 8, 2):
+        part = share(MU, start, start + 2, state)
+        parts.append(compiled(x[start : start + 2], t, context, part))
+        state = part.state
+    assert graphs.frame_count == 2
+    assert error(torch.cat(parts), ours(x, t, context, share(MU))) <= TOLERANCE
 
 
 @torch.inference_mode()
 def test_frame_1_is_the_image_models(shared):
     ours, _, x, t, context = shared
-    clip, _ = ours(x, t, context, FrameAttention(MU))
-    still, _ = ours(x[:1], t, context, FrameAttention(MU[:1]))
-    image, _ = ours(x[:1], t, context)
+    clip = ours(x, t, context, share(MU))
+    still = ours(x[:1], t, context, share(MU[:1]))
+    image = ours(x[:1], t, context)
     assert still.equal(image)
     assert error(clip[:1], image) <= TOLERANCE
 
@@ -126,10 +148,10 @@ def test_frame_1_is_the_image_models(shared):
 def test_clips_of_a_batch_do_not_mix(shared):
     ours, _, x, t, context = shared
     contexts = torch.cat([context, context * 0.5])
-    both, _ = ours(x, t, contexts, FrameAttention(MU[:4]))
+    both = ours(x, t, contexts, share(MU[:4]))
     for clip in range(2):
         rows = slice(4 * clip, 4 * clip + 4)
-        alone, _ = ours(x[rows], t, contexts[clip : clip + 1], FrameAttention(MU[:4]))
+        alone = ours(x[rows], t, contexts[clip : clip + 1], share(MU[:4]))
         assert error(both[rows], alone) <= TOLERANCE
 
 

@@ -12,7 +12,7 @@ sum to 1 and the projections to K and V are affine, so scanning h once equals sc
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -23,7 +23,7 @@ from zs2.kernels.momentum_scan import norm_momentum_scan
 State = list[Tensor]
 """What one chunk of frames hands to the next: each layer's last scanned row, [B, N, C] float32.
 
-It is overwritten on the way, so that a clip needs one, however many chunks it has.
+The next chunk overwrites it: a clip needs the memory of one state, however many chunks it has.
 """
 
 
@@ -34,18 +34,15 @@ class FrameAttention:
     Attributes:
         mu: momentum of each frame of the clip, F values in 0..1. The first frame has none before
             it, so its value has no effect.
-        start, stop: the chunk of frames that is computed at once; by default all of them.
 
     Raises:
         ValueError: a value outside 0..1, or no frame at all.
     """
 
     mu: tuple[float, ...]
-    start: int = 0
-    stop: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.chunk_mu:
+        if not self.mu:
             raise ValueError("a clip needs at least one frame")
         for mu in self.mu:
             if not 0 <= mu <= 1:
@@ -70,54 +67,48 @@ class FrameAttention:
         return cls((1.0,) * frames)
 
     @property
-    def frames(self) -> int:
-        """Frames in this chunk."""
-        return len(self.chunk_mu)
-
-    @property
-    def chunk_mu(self) -> tuple[float, ...]:
-        """Momentum of each frame in this chunk."""
-        return self.mu[self.start : self.stop]
-
-    @property
     def active(self) -> bool:
         """Whether the clip's frames share anything at all."""
         return any(self.mu[1:])
 
-    def chunk(self, start: int, stop: int) -> "FrameAttention":
-        """The same attention for the clip's frames start..stop-1 alone."""
-        return replace(self, start=start, stop=stop)
+    def share(
+        self,
+        device: torch.device,
+        start: int = 0,
+        stop: int | None = None,
+        state: State | None = None,
+    ) -> "Share":
+        """What one forward pass over the frames start..stop-1 hands to its self-attentions.
 
-    def share(self, state: State | None, device: torch.device) -> "Share":
-        """What one forward pass hands to its self-attentions, begun from the chunk before."""
-        return Share(self, state, device)
+        Args:
+            start, stop: a chunk of the clip; by default all of it.
+            state: what the pass over the frames before left; it is overwritten.
+        """
+        return Share(_on_device(self.mu[start:stop], device) if self.active else None, state)
 
 
 class Share:
-    """One forward pass over a chunk of frames: each layer, in order, takes and leaves its state.
+    """One forward pass over frames: each self-attention, in order, takes and leaves its state.
 
     Attributes:
-        state: the layers' final states so far, in the memory of the chunk before's; after the pass,
-            the next chunk's start.
+        mu: momentum of each frame, [F]; None where every frame keeps to itself.
+        state: the layers' final states so far; after the pass, where the next chunk begins.
     """
 
-    def __init__(
-        self, attention: FrameAttention, state: State | None, device: torch.device
-    ) -> None:
-        self.attention = attention
+    def __init__(self, mu: Tensor | None = None, before: State | None = None) -> None:
+        self.mu = mu
         self.state: State = []
-        self._before = state
-        self._mu = _on_device(attention.chunk_mu, device)
+        self._before = before
 
     def __call__(self, x: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
         """The hidden state [B*F, N, C], normed: what Q, and what K and V are projected from."""
-        if not self.attention.active:
+        if self.mu is None:
             h = norm(x)
             return h, h
-        frames = x.unflatten(0, (-1, self.attention.frames))  # (B, F, N, C)
+        frames = x.unflatten(0, (-1, len(self.mu)))  # (B, F, N, C)
         initial = self._before[len(self.state)] if self._before else None
         h, scanned, final = norm_momentum_scan(
-            frames, norm.weight, norm.bias, self._mu, initial, norm.eps
+            frames, norm.weight, norm.bias, self.mu, initial, norm.eps
         )
         self.state.append(final if initial is None else initial.copy_(final))
         return h.flatten(0, 1), scanned.flatten(0, 1)

@@ -90,7 +90,9 @@ def _predict(
         outputs = []
         for g, context in enumerate(groups):
             x = rows.repeat(len(context) // len(rows), 1, 1, 1, 1).flatten(0, 1)
-            eps, states[g] = unet(x, t, context, attention.chunk(begin, end), states[g])
+            share = attention.share(latents.device, begin, end, states[g])
+            eps = unet(x, t, context, share)
+            states[g] = share.state
             outputs.append(eps.float().unflatten(0, (-1, end - begin)))
         yield torch.cat(outputs)
 

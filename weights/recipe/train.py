@@ -323,7 +323,7 @@ def train_unet(work: Path, latents: Tensor, texts: Tensor, empty: Tensor, captio
         context = texts[caption[index].where(~dropped, empty)].float()
         x = a.sqrt() * x + (1 - a).sqrt() * eps
         with torch.autocast("cpu", torch.bfloat16):
-            predicted, _ = model(x, t, context)
+            predicted = model(x, t, context)
         snr = a / (1 - a)
         return ((predicted.float() - eps).square() * (snr.clamp(max=5) / snr)).mean()
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zs2.attention import FrameAttention, Share, State, attend
+from zs2.attention import Share, attend
 from zs2.models.layers import Downsample, ResnetBlock, Upsample
 
 
@@ -292,23 +292,21 @@ class UNet(nn.Module):
         x: Tensor,
         t: Tensor,
         context: Tensor,
-        attention: FrameAttention | None = None,
-        state: State | None = None,
-    ) -> tuple[Tensor, State]:
+        share: Share | None = None,
+    ) -> Tensor:
         """Predict the noise (or v) in x.
 
         Args:
             x: latents [B*F, C, H, W] of any height and width.
             t: timesteps, [] or [B*F].
             context: prompt embeddings [B, 77, D], or one for each row of x.
-            attention: how the F frames share attention; None leaves every row to itself.
-            state: the state that the chunk before returned, and that this one overwrites; None
-                where the clips begin.
+            share: how the F frames share attention, from `FrameAttention.share`, new for each pass:
+                it takes the layers' states. None leaves every row to itself.
 
         Returns:
-            The prediction [B*F, C, H, W], and the state for the chunk after this one.
+            The prediction [B*F, C, H, W].
         """
-        share = (attention or FrameAttention.self_attention(1)).share(state, x.device)
+        share = share or Share()
         time = F.silu(self.time_embedding(t.expand(len(x))))
 
         x = self.conv_in(x)
@@ -318,4 +316,4 @@ class UNet(nn.Module):
         x = self.mid_block(x, time, context, share)
         for block in self.up_blocks:
             x = block(x, skips, time, context, share)
-        return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True)), share.state
+        return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
