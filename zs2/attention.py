@@ -82,9 +82,12 @@ class FrameAttention:
 
         Args:
             start, stop: a chunk of the clip; by default all of it.
-            state: what the pass over the frames before left; it is overwritten.
+            state: what the pass over the frames before left; it is overwritten. The clip's first
+                frame takes nothing from it, so that each step can go on in the memory of the last.
         """
-        return Share(_on_device(self.mu[start:stop], device) if self.active else None, state)
+        if not self.active:
+            return Share()
+        return Share(_on_device((0.0, *self.mu[1:])[start:stop], device), state)
 
 
 class Share:

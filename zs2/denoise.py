@@ -56,10 +56,10 @@ def denoising_steps(
     # On the device at once: a copy in every step would make the host wait.
     times = torch.tensor([t for t, _ in levels], device=latents.device)
     finite = FiniteCheck(latents.device)
+    states: list[State | None] = [None] * len(groups)
 
     for step, (t, to) in enumerate(levels):
-        predicted = _predict(unet, latents, times[step], groups, attention, chunk)
-        eps = torch.cat(list(predicted), dim=1)  # (G*B, F, C, h, w)
+        eps = _predict(unet, latents, times[step], groups, attention, chunk, states)
         if negative is not None:
             unconditional, conditional = eps.chunk(2)
             eps = unconditional + cfg * (conditional - unconditional)
@@ -80,21 +80,21 @@ def _predict(
     groups: list[Tensor],
     attention: FrameAttention,
     chunk: int,
-) -> Iterator[Tensor]:
-    """The UNet's output for one chunk of frames after the other, each [G*B, F, C, h, w] float32."""
-    frames = latents.shape[1]
-    states: list[State | None] = [None] * len(groups)
-    for begin in range(0, frames, chunk):
-        end = min(begin + chunk, frames)
-        rows = latents[:, begin:end].to(groups[0].dtype)  # (B, F, C, h, w)
-        outputs = []
-        for g, context in enumerate(groups):
+    states: list[State | None],
+) -> Tensor:
+    """The UNet's output for all frames, [G*B, F, C, h, w] float32, one chunk after the other."""
+    # Made before the first pass, and states overwritten: small tensors that came to lie between a
+    # pass's large ones would keep the next pass from using that memory again.
+    eps = latents.new_empty(sum(map(len, groups)), *latents.shape[1:])
+    for begin in range(0, latents.shape[1], chunk):
+        rows = latents[:, begin : begin + chunk].to(groups[0].dtype)  # (B, F, C, h, w)
+        parts = eps[:, begin : begin + chunk].split([len(context) for context in groups])
+        for g, (context, part) in enumerate(zip(groups, parts, strict=True)):
             x = rows.repeat(len(context) // len(rows), 1, 1, 1, 1).flatten(0, 1)
-            share = attention.share(latents.device, begin, end, states[g])
-            eps = unet(x, t, context, share)
+            share = attention.share(latents.device, begin, begin + chunk, states[g])
+            part.copy_(unet(x, t, context, share).view_as(part))
             states[g] = share.state
-            outputs.append(eps.float().unflatten(0, (-1, end - begin)))
-        yield torch.cat(outputs)
+    return eps
 
 
 class FiniteCheck:
