@@ -50,7 +50,7 @@ def flops(call: Callable[[], Any]) -> int:
 
 
 @torch.inference_mode()
-def phases(pipe: Pipeline, size: int, frames: int, compare: bool) -> dict[str, Any]:
+def phases(pipe: Pipeline, size: int, frames: int, compare: bool, compile: bool) -> dict[str, Any]:
     """Seconds of every part of a clip, and of diffusers' UNet in the same place."""
     device, unet = pipe.device, pipe.weights.unet
     shape = pipe.latent_shape((size, size))
@@ -59,19 +59,27 @@ def phases(pipe: Pipeline, size: int, frames: int, compare: bool) -> dict[str, A
     context = pipe.encode(["", PROMPT])
     t = torch.tensor(500, device=device)
 
-    def step(attention: FrameAttention) -> Tensor:
+    def step(attention: FrameAttention, unet: Callable[..., Tensor] = unet) -> Tensor:
         return unet(rows, t, context, attention.share(device))
 
+    momentum = FrameAttention.momentum(0.98, frames)
     calls: dict[str, Callable[[], Any]] = {
-        "momentum": lambda: step(FrameAttention.momentum(0.98, frames)),
+        "momentum": lambda: step(momentum),
         "self": lambda: step(FrameAttention.self_attention(frames)),
         "cross-frame": lambda: step(FrameAttention.cross_frame(frames)),
     }
+    if compile:
+        compiled = torch.compile(unet)
+        calls["momentum, compiled"] = lambda: step(momentum, compiled)
     difference = None
     if compare:
-        theirs = diffusers_unet(unet)
+        # Laid out as diffusers loads it, not channels_last as ours.
+        theirs = diffusers_unet(unet).to(memory_format=torch.contiguous_format)
         spread = context.repeat_interleave(frames, 0)
         calls["diffusers"] = lambda: theirs(rows, t, spread).sample
+        if compile:
+            theirs_compiled = torch.compile(theirs)
+            calls["diffusers, compiled"] = lambda: theirs_compiled(rows, t, spread).sample
         ours, reference = calls["self"]().float(), calls["diffusers"]().float()
         difference = float((ours - reference).norm() / reference.norm())
     work = flops(calls["self"])
@@ -123,9 +131,11 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a checkpoint; without it, random weights")
     parser.add_argument("--size", type=int, default=512 if gpu else 256, help="pixels")
     parser.add_argument("--frames", type=int, default=8 if gpu else 4)
-    default = next(n for n, d in DTYPES.items() if d == pick_dtype("auto", device))
-    parser.add_argument("--dtypes", nargs="+", default=["fp32", default], choices=list(DTYPES))
+    default = [n for n, d in DTYPES.items() if d == pick_dtype("auto", device)]
+    default = default if gpu else ["fp32", *default]
+    parser.add_argument("--dtypes", nargs="+", default=default, choices=list(DTYPES))
     parser.add_argument("--alone", action="store_true", help="leave diffusers out")
+    parser.add_argument("--compile", action="store_true", help="torch.compile both UNets too")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, help="folder of results")
     args = parser.parse_args()
@@ -135,9 +145,9 @@ def main() -> None:
 
     results: dict[str, Any] = {}
     for dtype in dict.fromkeys(args.dtypes):
-        figures = phases(
-            load(args.model, device, DTYPES[dtype]), args.size, args.frames, not args.alone
-        )
+        pipe = load(args.model, device, DTYPES[dtype])
+        figures = phases(pipe, args.size, args.frames, not args.alone, args.compile)
+        del pipe
         gc.collect()
         memory = {}
         for contender in [*OPTIONS, *([] if args.alone else ["Text2Video-Zero"])]:

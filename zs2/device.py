@@ -53,6 +53,12 @@ def out_of_memory(error: RuntimeError) -> bool:
     return "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
+def compile_failed(error: RuntimeError) -> bool:
+    """Whether torch.compile, not the model, raised this."""
+    dynamo = sys.modules.get("torch._dynamo")  # there once something was compiled: a slow import
+    return dynamo is not None and isinstance(error, dynamo.exc.TorchDynamoException)
+
+
 def peak_memory(device: torch.device) -> int | None:
     """Most bytes used so far: on the GPU, else by this process; None where nobody counts them."""
     if device.type == "cuda":

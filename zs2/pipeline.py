@@ -269,6 +269,7 @@ def load(
     dtype: str = "auto",
     prediction: str | None = None,
     tokenizer: str | Path | None = None,
+    compile: bool = False,
 ) -> Pipeline:
     """A pipeline from a checkpoint: a folder, a single file, or a hub id; by default the small one.
 
@@ -277,6 +278,7 @@ def load(
         dtype: auto, fp32, bf16 or fp16.
         prediction: epsilon or v, in place of what the checkpoint says.
         tokenizer: a folder with CLIP's vocabulary, for single files.
+        compile: let torch.compile make the UNet faster. The first clip of each shape waits for it.
 
     Raises:
         InputError: the checkpoint, device or dtype cannot be used.
@@ -286,4 +288,6 @@ def load(
     weights = load_weights(
         model, device=chosen, dtype=kind, prediction=prediction, tokenizer=tokenizer
     )
+    if compile:
+        weights.unet.compile()
     return Pipeline(weights, chosen, kind)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zs2 import media
-from zs2.device import out_of_memory, peak_memory
+from zs2.device import compile_failed, out_of_memory, peak_memory
 from zs2.errors import InputError, NumericalError
 from zs2.noise import per_frame
 from zs2.pipeline import Clip, Pipeline, frame_attention, load, noise_model
@@ -133,6 +133,9 @@ def build_parser() -> Parser:
     )
     group.add_argument(
         "--split-guidance", action="store_true", help="guidance branches one after the other"
+    )
+    group.add_argument(
+        "--compile", action="store_true", help="torch.compile: a slow start, then faster steps"
     )
     group.add_argument(
         "--dtype",
@@ -304,6 +307,7 @@ def run(args: argparse.Namespace) -> None:
         dtype=args.dtype,
         prediction=args.prediction,
         tokenizer=args.tokenizer,
+        compile=args.compile,
     )
     sides = fit_size(args.size, pipe)
     total = pipe.weights.ddim.num_train_timesteps
@@ -343,12 +347,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(f"the clip was not written: {error}")
             return 1
         except RuntimeError as error:
-            if not out_of_memory(error):
+            if out_of_memory(error):
+                say(
+                    "out of memory: try a smaller --size, fewer frames at a time (--chunk 2), "
+                    "or --split-guidance"
+                )
+            elif compile_failed(error):
+                reason = str(error).partition("\n")[0]
+                say(f"torch.compile cannot work here: leave --compile out ({reason})")
+            else:
                 raise
-            say(
-                "out of memory: try a smaller --size, fewer frames at a time (--chunk 2), "
-                "or --split-guidance"
-            )
             return 1
         except KeyboardInterrupt:
             say("interrupted, nothing half-written is left")
