@@ -9,6 +9,7 @@ is a share of, is measured in the same run.
 
 import argparse
 import gc
+import json
 import subprocess
 import sys
 import time
@@ -103,9 +104,13 @@ def phases(pipe: Pipeline, size: int, frames: int, compare: bool, compile: bool)
 
 
 def one_clip(contender: str, model: Path | None, size: int, frames: int, dtype: str) -> None:
-    """Sample once in this process; print peak memory in MB (resident, or the GPU's) and seconds."""
+    """Sample once in this process; print what it took as JSON: memory resident, or the GPU's."""
     device = pick_device()
     pipe = load(model, device, pick_dtype(dtype, device))
+    estimate = None
+    if contender in OPTIONS:
+        clip = pipe.memory(frames, (size, size), **OPTIONS[contender])
+        estimate = ((peak_memory(device) or 0) + clip) / 1e6
     began = time.perf_counter()
     if contender in OPTIONS:
         pipe(PROMPT, frames=frames, size=(size, size), steps=2, seed=1, **OPTIONS[contender])
@@ -121,7 +126,8 @@ def one_clip(contender: str, model: Path | None, size: int, frames: int, dtype: 
             output_type="np",
         )
     seconds = time.perf_counter() - began
-    print((peak_memory(device) or 0) / 1e6, seconds)
+    peak = (peak_memory(device) or 0) / 1e6
+    print(json.dumps({"estimate, MB": estimate, "peak, MB": peak, "s": seconds}))
 
 
 def main() -> None:
@@ -155,15 +161,16 @@ def main() -> None:
             command += ["--size", str(args.size), "--frames", "8", "--dtypes", dtype]
             command += ["--model", str(args.model)] if args.model else []
             made = subprocess.run(command, capture_output=True, text=True, check=True)
-            memory[contender] = [float(number) for number in made.stdout.split()[-2:]]
-        figures["8 frames, 2 steps: peak MB, s"] = memory
+            memory[contender] = json.loads(made.stdout.splitlines()[-1])
+        figures["8 frames, 2 steps"] = memory
         results[dtype] = figures
         print(f"\n{dtype}, {args.frames} frames of {args.size}x{args.size}")
         for name, value in figures.items():
             shown = value if isinstance(value, dict) else {"": value}
             for key, number in shown.items():
-                numbers = number if isinstance(number, list) else [number]
-                print(f"  {name}  {key:20}", *(n if n is None else f"{n:.4g}" for n in numbers))
+                numbers = number if isinstance(number, dict) else {"": number}
+                words = (f"{k} {n}" if n is None else f"{k} {n:.4g}" for k, n in numbers.items())
+                print(f"  {name}  {key:20}", *words)
     if args.json:
         model = str(args.model) if args.model else "SD 1.5, random weights"
         result = {"model": model, "size": args.size, "frames": args.frames, "by dtype": results}

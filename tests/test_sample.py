@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.exc import TorchDynamoException
 
 from zs2 import media, sample, terminal
 
@@ -193,6 +194,32 @@ def test_too_little_memory_is_one_sentence(run, tmp_path, random_pipe, monkeypat
     assert err == (
         "zs2: out of memory: try a smaller --size, fewer frames at a time (--chunk 2), "
         "or --split-guidance\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_memory_than_there_is_is_said_before_sampling(run, monkeypatch):
+    monkeypatch.setattr(sample, "free_memory", lambda _: 3 << 20)
+    status, _, err = run("a ball", "--frames", 8, "-o", "a.gif")
+    assert status == 0
+    assert err == (
+        "zs2: a clip takes about 0.0037 GiB beside the model, 0.0029 GiB are free: try a smaller "
+        "--size, fewer frames at a time (--chunk 2), or --split-guidance\n"
+    )
+    _, _, err = run("a ball", "--frames", 8, "-o", "b.gif", "--chunk", 1, "--split-guidance")
+    assert not err
+
+
+def test_a_machine_that_cannot_compile_is_one_sentence(run, tmp_path, random_pipe, monkeypatch):
+    def fail(_):
+        raise TorchDynamoException("InvalidCxxCompiler: none was found\n\nSet TORCH_LOGS for more")
+
+    monkeypatch.setattr(random_pipe, "encode", fail)
+    status, _, err = run("a ball", "-o", "a.gif", "--compile")
+    assert status == 1
+    assert err == (
+        "zs2: torch.compile cannot work here: leave --compile out "
+        "(InvalidCxxCompiler: none was found)\n"
     )
     assert not list(tmp_path.iterdir())
 

@@ -73,3 +73,14 @@ def peak_memory(device: torch.device) -> int | None:
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return None
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are still to be had, None where nobody counts them."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if sys.platform == "linux":
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
+        return free[0] if free else None
+    return None

@@ -237,6 +237,26 @@ class Pipeline:
         width, height = (side // self.multiple for side in size)
         return self.weights.unet.config.in_channels, height, width
 
+    def memory(
+        self,
+        frames: int = 8,
+        size: tuple[int, int] | None = None,
+        chunk: int | None = None,
+        split_guidance: bool = False,
+    ) -> int:
+        """About how many bytes a clip takes beside the model, to within a third.
+
+        The larger of one UNet pass with guidance and the decoding of one frame, each counted in
+        activations of its widest level: 30 and 9 of them are what was measured.
+        """
+        width, height = size or (self.weights.sample.size,) * 2
+        channels, h, w = self.latent_shape((width, height))
+        rows = min(frames, chunk or frames) * (1 if split_guidance else 2)
+        unet = 30 * rows * h * w * self.weights.unet.config.block_out_channels[0]
+        vae = 9 * height * width * self.weights.vae.config.block_out_channels[0]
+        kept = frames * (3 * height * width + 4 * 5 * channels * h * w)  # uint8; float32
+        return max(unet, vae) * self.dtype.itemsize + kept
+
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Prompts to embeddings [B, 77, D]."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zs2 import media
-from zs2.device import compile_failed, out_of_memory, peak_memory
+from zs2.device import compile_failed, free_memory, out_of_memory, peak_memory
 from zs2.errors import InputError, NumericalError
 from zs2.noise import per_frame
 from zs2.pipeline import Clip, Pipeline, frame_attention, load, noise_model
@@ -27,6 +27,8 @@ examples:
 Frame 1 of a clip is the still of the same seed: find a still you like, then animate it.
 More motion: raise --lam. Steadier looks: raise --mu.
 """
+
+LESS_MEMORY = "try a smaller --size, fewer frames at a time (--chunk 2), or --split-guidance"
 
 
 def build_parser() -> Parser:
@@ -275,6 +277,17 @@ def fit_size(sides: tuple[int, int] | None, pipe: Pipeline) -> tuple[int, int] |
     return width, height
 
 
+def announce(args: argparse.Namespace, sides: tuple[int, int] | None, pipe: Pipeline) -> None:
+    """Say how much memory a clip will take, always if that is more than there is."""
+    needed = pipe.memory(args.frames, sides, args.chunk, args.split_guidance)
+    free = free_memory(pipe.device)
+    sentence = f"a clip takes about {needed / 2**30:.2g} GiB beside the model"
+    if free is not None and needed > free:
+        say(f"{sentence}, {free / 2**30:.2g} GiB are free: {LESS_MEMORY}")
+    elif sys.stderr.isatty():
+        say(sentence)
+
+
 def summary(clip: Clip, pipe: Pipeline, seconds: float, path: Path) -> str:
     """One line that says what was made."""
     parts = [f"seed {clip.settings['seed']}"]
@@ -314,6 +327,7 @@ def run(args: argparse.Namespace) -> None:
     steps = pipe.weights.sample.steps if args.steps is None else args.steps
     if steps > total:
         raise InputError(f"--steps must be at most {total} for this model, got {steps}")
+    announce(args, sides, pipe)
     for prompt, path in zip(prompts, paths, strict=True):
         began = time.monotonic()
         clip = pipe(
@@ -348,10 +362,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         except RuntimeError as error:
             if out_of_memory(error):
-                say(
-                    "out of memory: try a smaller --size, fewer frames at a time (--chunk 2), "
-                    "or --split-guidance"
-                )
+                say(f"out of memory: {LESS_MEMORY}")
             elif compile_failed(error):
                 reason = str(error).partition("\n")[0]
                 say(f"torch.compile cannot work here: leave --compile out ({reason})")
