@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from zs2 import inspect, media, sample
+from zs2 import inspect, media
 from zs2.keymaps import PREFIX
+from zs2.options import build_parser
 from zs2.weights import SMALL, single_file_names
 
 
@@ -106,7 +107,7 @@ def test_a_clip_gives_the_command_that_makes_it_again(capsys, tmp_path, random_p
     assert status == 0
     command = shlex.split(out.splitlines()[-1])
     assert command[:3] == ["python", "-m", "zs2.sample"]
-    args = sample.build_parser().parse_args(command[3:])
+    args = build_parser().parse_args(command[3:])
     assert (args.prompt, args.negative, args.seed, args.fps) == (prompt, "a b", 3, 5)
     assert (args.lam, args.size, args.split_guidance) == ((0, 0.5), (24, 16), True)
 
@@ -114,12 +115,12 @@ def test_a_clip_gives_the_command_that_makes_it_again(capsys, tmp_path, random_p
 def test_nought_is_a_setting(capsys, tmp_path, random_pipe):
     clip = random_pipe("a", frames=2, lam=0.0, mu=0.0, cfg=0.0, seed=0)
     _, out, _ = run(capsys, clip.save(tmp_path / "a.gif"))
-    args = sample.build_parser().parse_args(shlex.split(out.splitlines()[-1])[3:])
+    args = build_parser().parse_args(shlex.split(out.splitlines()[-1])[3:])
     assert (args.lam, args.mu, args.cfg, args.seed) == (0, 0, 0, 0)
 
 
 def test_every_option_that_is_repeated_exists():
-    known = {o.lstrip("-") for a in sample.build_parser()._actions for o in a.option_strings}
+    known = {o.lstrip("-") for a in build_parser()._actions for o in a.option_strings}
     assert set(inspect.OPTIONS) <= known
 
 

@@ -10,21 +10,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from zs2.build import expected_shapes, same_shape
 from zs2.checkpoint import Entry, read_header, read_json
 from zs2.config import read_config
 from zs2.errors import InputError
+from zs2.family import FAMILY, describe, unusual_input
 from zs2.keymaps import HARMLESS, PREFIX
 from zs2.terminal import Parser, print_anything, say
-from zs2.weights import (
-    COMPONENTS,
-    FAMILY,
-    describe,
-    expected_shapes,
-    same_shape,
-    single_file_names,
-    tensors,
-    unusual_input,
-)
+from zs2.weights import COMPONENTS, single_file_names, tensors
 
 CLIPS = (".mp4", ".gif", ".webp", ".png")
 OPTIONS = (  # of python -m zs2.sample

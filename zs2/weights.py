@@ -3,19 +3,20 @@
 Names, shapes and configurations are checked from headers, before a byte of weights is read.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from zs2.build import build, expected_shapes
 from zs2.checkpoint import Entry, find_weights, read_header, read_json
 from zs2.config import read_config
 from zs2.ddim import DDIM
 from zs2.errors import InputError
+from zs2.family import describe, unusual_input
 from zs2.hub import clip_tokenizer, resolve
 from zs2.keymaps import HARMLESS, PREFIX, compvis_name, current_name
 from zs2.models.clip import CLIP, CLIPText, CLIPTextConfig, CLIPVisionConfig
@@ -34,7 +35,6 @@ COMPONENTS: dict[str, tuple[Any, Any]] = {
     "vae": (VAE, VAEConfig),
     "text_encoder": (CLIPText, CLIPTextConfig),
 }
-FAMILY = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -212,53 +212,6 @@ def single_file_names(entries: Mapping[str, Entry]) -> dict[str, dict[str, str]]
     return names
 
 
-def expected_shapes(model: Any, config: Any) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of a network's tensors; none of them is made."""
-    with torch.device("meta"):
-        return {key: tuple(tensor.shape) for key, tensor in model(config).state_dict().items()}
-
-
-def describe(entries: Mapping[str, Entry]) -> str:
-    """What a file's names say it is; "SD 1.x" is what zs2 samples from."""
-    keys = list(entries)
-
-    def any_has(*parts: str) -> bool:
-        return any(part in key for key in keys for part in parts)
-
-    if any_has("lora_down", "lora_up", "lora_A", "lora.down", "_lora."):
-        if any_has("lora_controlnet"):
-            return "a ControlNet LoRA, not a model"
-        return "a LoRA, not a model"
-    if any_has("control_model.", "controlnet_cond_embedding.", "zero_convs."):
-        return "a ControlNet, not a model"
-    if any_has("conditioner.embedders."):
-        return "an SDXL model, which zs2 does not support yet"
-    if any_has("cond_stage_model.model."):
-        return "an SD 2.x single file, which zs2 does not support yet (give its folder)"
-    first = PREFIX["unet"] + "input_blocks.0.0.weight"
-    if first in entries:
-        for component, prefix in PREFIX.items():
-            if not any_has(prefix):
-                return f"a Stable Diffusion file without its {component} ({prefix}*)"
-        return unusual_input((*entries[first].shape, 0, 0)[1]) or "SD 1.x"
-    if any_has("first_stage_model.", "encoder.down.", "decoder.up_blocks.", "decoder.up."):
-        return "a VAE alone, not a model"
-    if any_has("down_blocks.", "mid_block."):
-        return "a UNet alone, not a model (give the folder it belongs to)"
-    if any_has("vision_model."):
-        return "a CLIP that scores pictures, not a model"
-    if any_has("text_model.", "token_embedding"):
-        return "a text encoder alone, not a model"
-    return "not a model that zs2 knows"
-
-
-def unusual_input(channels: int) -> str | None:
-    """What a UNet is that takes more than a latent; None if it takes just that."""
-    kinds = {8: "an Instruct-Pix2Pix model", 9: "an inpainting model"}
-    kind = kinds.get(channels, f"a UNet with {channels} input channels")
-    return None if channels == 4 else f"{kind}, which zs2 does not support yet"
-
-
 def _check_fit(plans: Mapping[str, Plan], words: Tokenizer, vocabulary: Path) -> None:
     """Refuse components that do not belong together.
 
@@ -309,80 +262,3 @@ def _find_tokenizer(path: Path) -> Path:
 
 def _without_harmless(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     return {k: e for k, e in entries.items() if not k.endswith("position_ids")}
-
-
-def build(
-    make: Any,
-    entries: Mapping[str, Entry],
-    where: Path,
-    device: torch.device | str,
-    dtype: torch.dtype,
-) -> Any:
-    """Make a model without memory, then give it the tensors of a checkpoint, strictly.
-
-    Raises:
-        InputError: tensors are missing, left over, misshaped or not finite.
-    """
-    try:
-        with torch.device("meta"):
-            model = make()
-    except (ValueError, TypeError, ZeroDivisionError, IndexError) as error:
-        raise InputError(f"{where}: the configuration fits no network: {error}") from error
-    expected = model.state_dict()
-    if missing := [k for k in expected if k not in entries]:
-        few = ", ".join(missing[:3])
-        raise InputError(f"{where} lacks {len(missing)} of {len(expected)} tensors: {few}")
-    if spare := [k for k in entries if k not in expected]:
-        few = ", ".join(spare[:3])
-        raise InputError(f"{where} has {len(spare)} tensors too many: {few}")
-    for key, tensor in expected.items():
-        if entries[key].dtype not in ("F16", "BF16", "F32", "F64"):
-            raise InputError(
-                f"{where}: {key} is stored as {entries[key].dtype}: quantised weights are not "
-                "supported, give the fp16 or fp32 ones"
-            )
-        if not same_shape(entries[key].shape, tuple(tensor.shape)):
-            found, need = [*entries[key].shape], [*tensor.shape]
-            hint = ""
-            if key.endswith("attn2.to_k.weight") and found[-1] in FAMILY:
-                hint = f": the file looks like {FAMILY[found[-1]]}"
-            raise InputError(f"{where}: {key} has shape {found}, expected {need}{hint}")
-    model.load_state_dict(_read(entries, expected, device, dtype), strict=True, assign=True)
-    return model.eval().requires_grad_(False)
-
-
-def same_shape(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:
-    """Whether shapes agree; a 1x1 convolution is the linear layer that it equals."""
-    return found == expected or (len(expected) == 2 and found == (*expected, 1, 1))
-
-
-def _read(
-    entries: Mapping[str, Entry],
-    expected: Mapping[str, Tensor],
-    device: torch.device | str,
-    dtype: torch.dtype,
-) -> dict[str, Tensor]:
-    from safetensors import safe_open
-
-    files: defaultdict[Path, list[str]] = defaultdict(list)
-    for key in expected:
-        files[entries[key].file].append(key)
-    tensors = {}
-    for path, keys in files.items():
-        with safe_open(path, framework="pt") as file:
-            for key in keys:
-                stored = file.get_tensor(entries[key].name)
-                # Convolutions are faster where channels lie side by side.
-                layout = torch.channels_last if stored.ndim == 4 else torch.contiguous_format
-                # A copy of its own: a view would keep the whole file mapped.
-                tensor = stored.to(device, dtype, copy=True, memory_format=layout)
-                if not tensor.sum(dtype=torch.float32).isfinite():
-                    if stored.double().sum().isfinite():
-                        kind = str(dtype).removeprefix("torch.")
-                        raise InputError(
-                            f"{path}: {entries[key].name} does not fit into {kind}: "
-                            "use --dtype fp32 or bf16"
-                        )
-                    raise InputError(f"{path}: {entries[key].name} holds NaN or Inf")
-                tensors[key] = tensor.reshape(expected[key].shape)
-    return tensors

@@ -1,0 +1,96 @@
+"""A network and its tensors: built without memory, then filled strictly from a checkpoint."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zs2.checkpoint import Entry
+from zs2.errors import InputError
+from zs2.family import FAMILY
+
+
+def build(
+    make: Any,
+    entries: Mapping[str, Entry],
+    where: Path,
+    device: torch.device | str,
+    dtype: torch.dtype,
+) -> Any:
+    """Make a model without memory, then give it the tensors of a checkpoint, strictly.
+
+    Raises:
+        InputError: tensors are missing, left over, misshaped or not finite.
+    """
+    try:
+        with torch.device("meta"):
+            model = make()
+    except (ValueError, TypeError, ZeroDivisionError, IndexError) as error:
+        raise InputError(f"{where}: the configuration fits no network: {error}") from error
+    expected = model.state_dict()
+    if missing := [k for k in expected if k not in entries]:
+        few = ", ".join(missing[:3])
+        raise InputError(f"{where} lacks {len(missing)} of {len(expected)} tensors: {few}")
+    if spare := [k for k in entries if k not in expected]:
+        few = ", ".join(spare[:3])
+        raise InputError(f"{where} has {len(spare)} tensors too many: {few}")
+    for key, tensor in expected.items():
+        if entries[key].dtype not in ("F16", "BF16", "F32", "F64"):
+            raise InputError(
+                f"{where}: {key} is stored as {entries[key].dtype}: quantised weights are not "
+                "supported, give the fp16 or fp32 ones"
+            )
+        if not same_shape(entries[key].shape, tuple(tensor.shape)):
+            found, need = [*entries[key].shape], [*tensor.shape]
+            hint = ""
+            if key.endswith("attn2.to_k.weight") and found[-1] in FAMILY:
+                hint = f": the file looks like {FAMILY[found[-1]]}"
+            raise InputError(f"{where}: {key} has shape {found}, expected {need}{hint}")
+    model.load_state_dict(_read(entries, expected, device, dtype), strict=True, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def expected_shapes(model: Any, config: Any) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a network's tensors; none of them is made."""
+    with torch.device("meta"):
+        return {key: tuple(tensor.shape) for key, tensor in model(config).state_dict().items()}
+
+
+def same_shape(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    """Whether shapes agree; a 1x1 convolution is the linear layer that it equals."""
+    return found == expected or (len(expected) == 2 and found == (*expected, 1, 1))
+
+
+def _read(
+    entries: Mapping[str, Entry],
+    expected: Mapping[str, Tensor],
+    device: torch.device | str,
+    dtype: torch.dtype,
+) -> dict[str, Tensor]:
+    from safetensors import safe_open
+
+    files: defaultdict[Path, list[str]] = defaultdict(list)
+    for key in expected:
+        files[entries[key].file].append(key)
+    tensors = {}
+    for path, keys in files.items():
+        with safe_open(path, framework="pt") as file:
+            for key in keys:
+                stored = file.get_tensor(entries[key].name)
+                # Convolutions are faster where channels lie side by side.
+                layout = torch.channels_last if stored.ndim == 4 else torch.contiguous_format
+                # A copy of its own: a view would keep the whole file mapped.
+                tensor = stored.to(device, dtype, copy=True, memory_format=layout)
+                if not tensor.sum(dtype=torch.float32).isfinite():
+                    if stored.double().sum().isfinite():
+                        kind = str(dtype).removeprefix("torch.")
+                        raise InputError(
+                            f"{path}: {entries[key].name} does not fit into {kind}: "
+                            "use --dtype fp32 or bf16"
+                        )
+                    raise InputError(f"{path}: {entries[key].name} holds NaN or Inf")
+                tensors[key] = tensor.reshape(expected[key].shape)
+    return tensors
