@@ -1,8 +1,12 @@
-"""A pipeline with random weights, small enough to sample with in milliseconds."""
+"""What several tests start from: a pipeline with random weights, and a checkpoint's folder."""
+
+import shutil
+from pathlib import Path
 
 import interpreter  # noqa: F401  (first: see there)
 import pytest
 import torch
+from folders import TEXT, UNET, VAE_KEYS, write_tokenizer
 from torch import Tensor, nn
 
 from zs2.ddim import DDIM
@@ -64,3 +68,27 @@ def random_pipe() -> Pipeline:
         sample=Sampling(size=16, steps=4, cfg=3.0),
     )
     return Pipeline(weights, torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory) -> Path:
+    """A small Stable Diffusion folder, as diffusers and transformers write it."""
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextConfig as TheirTextConfig
+    from transformers import CLIPTextModel
+
+    path = tmp_path_factory.mktemp("model") / "sd"
+    path.mkdir()
+    torch.manual_seed(0)
+    UNet2DConditionModel(**UNET).save_pretrained(path / "unet")
+    AutoencoderKL(**VAE_KEYS).save_pretrained(path / "vae")
+    CLIPTextModel(TheirTextConfig(**TEXT)).save_pretrained(path / "text_encoder")
+    DDIMScheduler(prediction_type="v_prediction").save_pretrained(path / "scheduler")
+    write_tokenizer(path / "tokenizer")
+    return path
+
+
+@pytest.fixture
+def folder(written, tmp_path) -> Path:
+    """A copy to break."""
+    return Path(shutil.copytree(written, tmp_path / "sd"))
