@@ -28,7 +28,7 @@ from zs2.tokenizer import Tokenizer
 
 SIZE = 64  # pixels
 POOL = 196608  # scenes drawn once and kept
-STEPS = {"clip": 10500, "vision": 16000, "vae": 9000, "unet": 5200}
+STEPS = {"clip": 10500, "vision": 16000, "vae": 9000, "unet": 7100}
 PROMPT_DROPOUT = 0.1
 
 VAE_CONFIG = VAEConfig(
