@@ -71,8 +71,12 @@ def text2video_zero(pipe: Pipeline) -> Any:
             up_block_types=("UpDecoderBlock2D",) * levels,
         )
     vae.load_state_dict(weights.vae.state_dict(), assign=True)
-    text = CLIPTextModel(TheirTextConfig(**asdict(weights.text_encoder.config)))
-    text.load_state_dict(weights.text_encoder.state_dict(), strict=False)
+    text = CLIPTextModel(TheirTextConfig(**asdict(weights.text_encoder.config))).to(pipe.dtype)
+    # Newer transformers leave the prefix out. A buffer of positions is theirs alone.
+    ours = weights.text_encoder.state_dict()
+    if not next(iter(text.state_dict())).startswith("text_model."):
+        ours = {key.removeprefix("text_model."): tensor for key, tensor in ours.items()}
+    text.load_state_dict(ours, assign=True)
     scheduler = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,

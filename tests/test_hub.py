@@ -19,7 +19,18 @@ from zs2.hub import pick, resolve
 
 
 @pytest.mark.parametrize(
-    "name", ["./a/b", "/a/b", "~/a/b", "a/b/c", "a", "a/b.safetensors", "a/b.pt"]
+    "name",
+    [
+        "./a/b",
+        "/a/b",
+        "~/a/b",
+        "a/b/c",
+        "a",
+        "a/b.safetensors",
+        "a/b.pt",
+        "~nobody-of-this-name/x",
+        "x" * 300,
+    ],
 )
 def test_what_looks_like_a_path_is_not_looked_up(name):
     with pytest.raises(InputError, match="does not exist"):
@@ -93,6 +104,9 @@ FILES = {
 }
 
 
+BROKEN = "unet/diffusion_pytorch_model.safetensors"
+
+
 class Hub(BaseHTTPRequestHandler):
     """Just enough of the hub's protocol for one repository, owner/model."""
 
@@ -107,7 +121,7 @@ class Hub(BaseHTTPRequestHandler):
         commit = "0" * 40
         if self.path.startswith("/api/models/owner/model/tree/"):
             tree = [
-                {"type": "file", "path": k, "size": len(v), "oid": "0"}
+                {"type": "file", "path": k, "size": len(v or b""), "oid": "0"}
                 for k, v in self.files.items()
             ]
             body = json.dumps(tree).encode()
@@ -172,6 +186,15 @@ def test_a_repository_of_single_files_is_told(hub, tmp_path):
         "refused: owner/model holds no unet/config.json: "
         "download its community.safetensors and give the path\n"
     )
+
+
+@pytest.mark.parametrize(
+    "hub", [{k: v for k, v in FILES.items() if k != BROKEN} | {BROKEN: None}], indirect=True
+)
+def test_a_download_that_breaks_off_is_told(hub, tmp_path):
+    text = in_a_fresh_process(RESOLVE, HF_ENDPOINT=hub[0], HF_HOME=str(tmp_path))
+    assert text.startswith("refused: the download of owner/model broke off")
+    assert text.endswith("run it again, and it goes on from there\n")
 
 
 def test_a_hub_that_never_answers_is_one_sentence(tmp_path):

@@ -6,11 +6,12 @@ import struct
 
 import pytest
 import torch
+from folders import edit_json, refused
 from safetensors.torch import save_file
 
 from zs2 import inspect, media
 from zs2.keymaps import PREFIX
-from zs2.options import build_parser
+from zs2.options import build_parser, check, read_prompts
 from zs2.weights import SMALL, single_file_names
 
 
@@ -108,8 +109,38 @@ def test_a_clip_gives_the_command_that_makes_it_again(capsys, tmp_path, random_p
     command = shlex.split(out.splitlines()[-1])
     assert command[:3] == ["python", "-m", "zs2.sample"]
     args = build_parser().parse_args(command[3:])
-    assert (args.prompt, args.negative, args.seed, args.fps) == (prompt, "a b", 3, 5)
+    assert read_prompts(args) == [prompt]
+    assert (args.negative, args.seed, args.fps) == ("a b", 3, 5)
+    assert args.output == path.with_name(f"clip-again{suffix}")
     assert (args.lam, args.size, args.split_guidance) == ((0, 0.5), (24, 16), True)
+
+
+@pytest.mark.parametrize("prompt", ["", "--ball", "ball"])
+def test_every_prompt_comes_back(capsys, tmp_path, random_pipe, prompt):
+    clip = random_pipe(prompt, frames=1, seed=1, negative="blur", cfg=1)
+    _, out, _ = run(capsys, clip.save(tmp_path / "a.png"))
+    args = build_parser().parse_args(shlex.split(out.splitlines()[-1])[3:])
+    check(args)
+    assert read_prompts(args) == [prompt]
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("unet", {"attention_head_dim": 7}),
+        ("unet", {"down_block_types": ["AttnDownBlock2D"] * 2}),
+        ("unet", {"block_out_channels": [-96, 160]}),
+        ("unet", {"norm_num_groups": 0}),
+        ("text_encoder", {"num_attention_heads": 7}),
+        ("text_encoder", {"vocab_size": -3}),
+    ],
+)
+def test_a_network_that_cannot_be_is_said(capsys, folder, part, changes):
+    edit_json(folder / part / "config.json", **changes)
+    status, out, _ = run(capsys, folder)
+    assert status == 0
+    assert "not supported: " in out
+    refused(folder, "configuration|tokens")
 
 
 def test_nought_is_a_setting(capsys, tmp_path, random_pipe):

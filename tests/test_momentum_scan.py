@@ -158,6 +158,7 @@ def test_mu_0_and_1_are_exact(kernels):
         ([torch.zeros(2, 5, 9), torch.zeros(2, 5, 8)], torch.ones(5), None, "alike"),
         ([torch.zeros(2, 5, 9), torch.zeros(2, 5, 9).half()], torch.ones(5), None, "alike"),
         ([], torch.ones(5), None, "at least one"),
+        ([torch.ones(1, 5, 2, dtype=torch.int64)], torch.ones(5), None, "floating point"),
     ],
 )
 def test_what_does_not_fit_is_refused(kernels, tensors, mu, initial, message):
@@ -170,6 +171,19 @@ def test_a_norm_that_does_not_fit_is_refused(kernels):
         kernels.norm_momentum_scan(
             torch.zeros(1, 2, 3, 4), torch.ones(5), torch.ones(4), torch.ones(2)
         )
+
+
+@pytest.mark.parametrize("initial", [False, True])
+def test_blocks_of_rows_are_the_whole(monkeypatch, initial):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 5, 31, 7, generator=generator)
+    mu = torch.rand(5, generator=generator)
+    start = (torch.randn(2, 31, 7, generator=generator),) if initial else None
+    expected, (last,) = plain.momentum_scan_reference((x,), mu, start)
+    monkeypatch.setattr(plain, "CPU_BLOCK", 64)  # 4 of 31 rows
+    scanned, (final,) = plain.momentum_scan((x,), mu, start)
+    torch.testing.assert_close(scanned, expected)
+    torch.testing.assert_close(final, last)
 
 
 @pytest.mark.parametrize("environment", [{}, {"TRITON_INTERPRET": "1"}])

@@ -1,12 +1,19 @@
 """Algorithm 1, on random weights: what the method promises holds for any of them."""
 
+from dataclasses import replace
+
+import numpy
 import pytest
 import torch
 
+import zs2
+from zs2 import media
 from zs2.attention import FrameAttention
 from zs2.denoise import denoising_steps
 from zs2.errors import NumericalError
+from zs2.models.unet import UNet
 from zs2.noise import DependencyNoise, IndependentNoise, sample_noise
+from zs2.pipeline import Pipeline
 
 # float32 latents of size about 1 after a few steps: what reordered sums may differ by.
 CLOSE = {"rtol": 0, "atol": 1e-4}
@@ -66,6 +73,63 @@ def test_chunks_and_split_guidance_give_the_same_clip(random_pipe, chunk, split)
         "a ball", frames=8, mu=mu, lam=0.2, seed=2, chunk=chunk, split_guidance=split
     )
     torch.testing.assert_close(parts.latents, whole.latents, **CLOSE)
+
+
+class Recorder(torch.nn.Module):
+    """A UNet that tells how many rows each pass had, and whether it went on from another."""
+
+    def __init__(self, unet):
+        super().__init__()
+        self.unet, self.config, self.passes = unet, unet.config, []
+
+    def forward(self, x, t, context, share):
+        self.passes.append((len(x), share._before is not None))
+        return self.unet(x, t, context, share)
+
+
+@pytest.mark.parametrize(
+    ("options", "passes"),
+    [
+        # torch.compile would need a second graph for a whole clip that went on from a state.
+        ({}, [(10, False)] * 2),
+        ({"split_guidance": True}, [(5, False)] * 4),
+        ({"chunk": 2}, [(4, False), (4, True), (2, True), (4, True), (4, True), (2, True)]),
+    ],
+)
+def test_each_pass_has_the_rows_that_were_asked_for(random_pipe, options, passes):
+    unet = Recorder(random_pipe.weights.unet)
+    pipe = Pipeline(replace(random_pipe.weights, unet=unet), random_pipe.device, random_pipe.dtype)
+    pipe("a ball", frames=5, steps=2, seed=1, **options)
+    assert unet.passes == passes
+
+
+def test_numbers_of_torch_and_numpy_are_numbers(random_pipe, tmp_path):
+    clip = random_pipe(
+        "a ball",
+        frames=2,
+        lam=torch.tensor([0, 0.5]),
+        mu=numpy.array([0.0, 0.5]),
+        cfg=numpy.float32(2),
+        seed=numpy.int64(3),
+    )
+    told = random_pipe("a ball", frames=2, lam=(0.0, 0.5), mu=[0.0, 0.5], cfg=2.0, seed=3)
+    assert clip.latents.equal(told.latents)
+    settings = media.read_settings(clip.save(tmp_path / "a.gif"))
+    assert (settings["lam"], settings["mu"], settings["seed"]) == ([0, 0.5], [0, 0.5], 3)
+
+
+def test_what_a_clip_holds_may_be_changed(random_pipe):
+    clip = random_pipe("a ball", frames=2, seed=1)
+    clip.frames[0] = 0
+    clip.latents.requires_grad_().sum().backward()
+
+
+def test_load_compiles_when_asked(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(UNet, "compile", lambda unet: compiled.append(unet))
+    assert zs2.load(device="cpu", compile=True).weights.unet is compiled[0]
+    zs2.load(device="cpu")
+    assert len(compiled) == 1
 
 
 def test_clips_of_a_batch_are_the_clips_made_alone(random_pipe):

@@ -132,6 +132,8 @@ def test_values_for_each_frame(run, tmp_path):
         (["a", "--steps", "1001"], "--steps"),
         (["a", "--cfg", "nan"], "--cfg"),
         (["a", "--fps", "0"], "fps"),
+        (["a", "--frames", "1", "--fps", "0", "-o", "a.webp"], "fps of webp"),
+        (["-p", "a", "b"], "either"),
         (["a", "--fps", "nan"], "fps"),
         (["a", "--fps", "0.001", "-o", "a.gif"], "fps"),
         (["a", "--fps", "51", "-o", "a.gif"], "fps of gif"),
@@ -196,6 +198,77 @@ def test_too_little_memory_is_one_sentence(run, tmp_path, random_pipe, monkeypat
         "or --split-guidance\n"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
+    loaded, asked = {}, {}
+
+    class Recorder:
+        device, weights, multiple = random_pipe.device, random_pipe.weights, random_pipe.multiple
+        memory = random_pipe.memory
+
+        def __call__(self, prompt, **options):
+            asked.update(options, prompt=prompt)
+            return random_pipe(prompt, **options)
+
+    monkeypatch.setattr(sample, "load", lambda **options: loaded.update(options) or Recorder())
+    status, _, err = run(
+        *("a ball", "-m", "here", "--prediction", "v", "--tokenizer", "words", "--compile"),
+        *("--dtype", "bf16", "--device", "cpu", "-n", "blur", "--size", "24x16", "--steps", 3),
+        *("--cfg", 2.5, "--seed", 4, "--frames", 2, "--lam", 0.5, "--mu", "0,0.5"),
+        *("--candidates", 3, "--chunk", 1, "--split-guidance", "-o", "a.gif", "--fps", 5),
+    )
+    assert (status, err) == (0, "")
+    assert loaded == {
+        "model": "here",
+        "prediction": "v",
+        "tokenizer": "words",
+        "compile": True,
+        "dtype": "bf16",
+        "device": "cpu",
+    }
+    del asked["progress"]
+    expected = {
+        "prompt": "a ball",
+        "negative": "blur",
+        "size": (24, 16),
+        "steps": 3,
+        "cfg": 2.5,
+        "seed": 4,
+        "frames": 2,
+        "lam": 0.5,
+        "mu": (0, 0.5),
+        "candidates": 3,
+        "noise": "dependency",
+        "attention": "momentum",
+        "chunk": 1,
+        "split_guidance": True,
+    }
+    assert asked == expected
+    run("-p", "b", "--noise", "mixed", "--alpha", 0.5, "--attention", "self", "-o", "b.gif")
+    assert (asked["prompt"], asked["noise"], asked["alpha"]) == ("b", "mixed", 0.5)
+    assert asked["attention"] == "self"
+    assert media.read_settings(tmp_path / "a.gif")["fps"] == 5
+
+
+def test_no_clip_is_lost_when_its_name_is_taken_meanwhile(run, tmp_path, random_pipe, monkeypatch):
+    encode = random_pipe.encode
+
+    def meanwhile(prompts):
+        (tmp_path / "a.gif").write_text("mine")
+        return encode(prompts)
+
+    monkeypatch.setattr(random_pipe, "encode", meanwhile)
+    status, out, err = run("a ball", "--frames", 2, "-o", "a.gif")
+    assert status == 0
+    assert "a.gif exists already" in err
+    assert (tmp_path / "a.gif").read_text() == "mine"
+    assert media.read_frames(tmp_path / out.split()[-1]).shape == (2, 16, 16, 3)
+
+
+def test_a_long_prompt_makes_a_name_that_fits(run, tmp_path):
+    assert run("\U00020000" * 80, "--frames", 1)[0] == 0
+    assert len(next(tmp_path.iterdir()).name.encode()) < 255
 
 
 def test_more_memory_than_there_is_is_said_before_sampling(run, monkeypatch):

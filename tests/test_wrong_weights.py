@@ -212,6 +212,14 @@ def test_weights_too_large_for_the_precision_are_told(folder):
     load_weights(folder, dtype=torch.bfloat16)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"), [({"size": 63}, "multiple of 2"), ({"steps": 0}, "at least 1")]
+)
+def test_defaults_that_cannot_be_sampled_with(folder, values, message):
+    (folder / "zs2.json").write_text(json.dumps(values))
+    refused(folder, message)
+
+
 def test_a_prediction_nobody_knows_is_refused(folder):
     refused(folder, "epsilon or v, not banana", prediction="banana")
 

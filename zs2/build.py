@@ -1,12 +1,13 @@
 """A network and its tensors: built without memory, then filled strictly from a checkpoint."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zs2.checkpoint import Entry
 from zs2.errors import InputError
@@ -25,11 +26,7 @@ def build(
     Raises:
         InputError: tensors are missing, left over, misshaped or not finite.
     """
-    try:
-        with torch.device("meta"):
-            model = make()
-    except (ValueError, TypeError, ZeroDivisionError, IndexError) as error:
-        raise InputError(f"{where}: the configuration fits no network: {error}") from error
+    model = _empty(make, where)
     expected = model.state_dict()
     if missing := [k for k in expected if k not in entries]:
         few = ", ".join(missing[:3])
@@ -53,10 +50,26 @@ def build(
     return model.eval().requires_grad_(False)
 
 
-def expected_shapes(model: Any, config: Any) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of a network's tensors; none of them is made."""
-    with torch.device("meta"):
-        return {key: tuple(tensor.shape) for key, tensor in model(config).state_dict().items()}
+@cache
+def expected_shapes(
+    model: type[nn.Module], config: object, where: Path | None = None
+) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a network's tensors; none of them is made.
+
+    Raises:
+        InputError: no network has such a configuration, read from `where`.
+    """
+    tensors = _empty(lambda: model(config), where).state_dict()
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+
+
+def _empty(make: Callable[[], nn.Module], where: Path | None) -> nn.Module:
+    """A network without memory for its tensors."""
+    try:
+        with torch.device("meta"):
+            return make()
+    except (ValueError, TypeError, ZeroDivisionError, IndexError, RuntimeError) as error:
+        raise InputError(f"{where}: the configuration fits no network: {error}") from error
 
 
 def same_shape(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:

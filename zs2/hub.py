@@ -29,14 +29,22 @@ def resolve(name: str | Path) -> Path:
         InputError: no such path, no such repository, or no connection.
     """
     text = str(name)
-    path = Path(name).expanduser()
-    if text and len(text) < 4096 and path.exists():
+    if text and (path := here(text)):
         return path
     is_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text) and not text.endswith(SUFFIXES)
     if isinstance(name, Path) or not is_id:
         hint = "give a folder, a .safetensors file or a hub id"
         raise InputError(f"{name or 'an empty name'} does not exist: {hint}")
     return download(text, "unet/config.json", pick)
+
+
+def here(name: str) -> Path | None:
+    """The path of this name, if it is on this machine."""
+    try:
+        path = Path(name).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long; the home of nobody; a zero byte
+        return None
 
 
 def download(repository: str, marker: str, choose: Callable[[list[str]], list[str]]) -> Path:
@@ -54,15 +62,22 @@ def download(repository: str, marker: str, choose: Callable[[list[str]], list[st
         disable_progress_bars()
     try:
         found = HfApi().model_info(repository, timeout=_TIMEOUT).siblings or []
-        files = [file.rfilename for file in found]
-        if marker in files:
-            return Path(snapshot_download(repository, allow_patterns=choose(files)))
     except Exception as error:  # of the hub's HTTP library, which changes with its version
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
-            raise InputError(f"{repository} cannot be stored: {error}") from error
         if folder := cached(repository, marker):
             return folder
         raise InputError(_reason(repository, error)) from error
+    files = [file.rfilename for file in found]
+    if marker in files:
+        try:
+            return Path(snapshot_download(repository, allow_patterns=choose(files)))
+        except Exception as error:
+            full = (errno.ENOSPC, errno.EACCES, errno.EROFS)
+            if isinstance(error, OSError) and error.errno in full:
+                raise InputError(f"{repository} cannot be stored: {error}") from error
+            raise InputError(
+                f"the download of {repository} broke off ({type(error).__name__}): "
+                "run it again, and it goes on from there"
+            ) from error
     single = next((f for f in files if f.endswith(".safetensors")), None)
     hint = f"download its {single} and give the path" if single else "is it the right one?"
     raise InputError(f"{repository} holds no {marker}: {hint}")

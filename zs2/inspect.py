@@ -15,6 +15,7 @@ from zs2.checkpoint import Entry, read_header, read_json
 from zs2.config import read_config
 from zs2.errors import InputError
 from zs2.family import FAMILY, describe, unusual_input
+from zs2.hub import here
 from zs2.keymaps import HARMLESS, PREFIX
 from zs2.terminal import Parser, print_anything, say
 from zs2.weights import COMPONENTS, single_file_names, tensors
@@ -47,17 +48,20 @@ def describe_clip(path: Path) -> Iterator[str]:
     """The settings of a clip, a line each, and its command line."""
     from zs2.media import read_settings
 
-    settings = _given(read_settings(path))
-    for key, value in settings.items():
+    settings = read_settings(path)
+    for key, value in _given(settings).items():
         yield f"{key:<15}{_text(value)}"
     if "prompt" in settings:
+        again = path.with_name(f"{path.stem}-again{path.suffix or '.png'}")
         yield ""
-        yield command_line(settings)
+        yield f"{command_line(settings)} {shlex.quote(f'--output={again}')}"
 
 
 def command_line(settings: Mapping[str, object]) -> str:
     """The command that makes a clip with these settings."""
-    words = ["python", "-m", "zs2.sample", str(settings["prompt"])]
+    prompt = str(settings["prompt"])
+    words = ["python", "-m", "zs2.sample"]
+    words.append(f"--prompt={prompt}" if prompt.startswith("-") else prompt)
     for option, value in _given(settings).items():
         if option in OPTIONS:
             # Joined with "=", a value that begins with a dash is not taken for an option.
@@ -92,7 +96,7 @@ def describe_folder(path: Path) -> Iterator[str]:
         where = path / name / "config.json"
         model, config = COMPONENTS[name]
         try:
-            shapes = expected_shapes(model, read_config(config, read_json(where), where))
+            shapes = expected_shapes(model, read_config(config, read_json(where), where), where)
         except InputError as error:
             yield f"{name:<15}{_size(entries)}, not supported: {error}"
         else:
@@ -154,10 +158,8 @@ def describe_path(path: Path) -> Iterator[str]:
     """Lines that say what a path is.
 
     Raises:
-        InputError: it is absent, broken, or nothing that zs2 knows.
+        InputError: it is broken, or nothing that zs2 knows.
     """
-    if not path.exists():
-        raise InputError(f"{path} does not exist")
     if path.suffix.lower() in CLIPS or (path.is_dir() and (path / "0001.png").exists()):
         return describe_clip(path)
     return describe_folder(path) if path.is_dir() else describe_file(path)
@@ -168,11 +170,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m zs2.inspect",
         description="Say what a checkpoint is, or how a clip was made.",
     )
-    parser.add_argument("path", type=Path, metavar="PATH")
+    parser.add_argument("path", metavar="PATH")
     args = parser.parse_args(argv)
     print_anything()
     try:
-        for line in describe_path(args.path.expanduser()):
+        path = here(args.path)
+        if path is None:
+            raise InputError(f"{args.path} does not exist")
+        for line in describe_path(path):
             print(line)
     except InputError as error:
         say(error)

@@ -105,8 +105,7 @@ def save(
     """
     if frames.dtype != torch.uint8 or frames.ndim != 4 or not len(frames) or frames.shape[3] != 3:
         raise ValueError(f"frames must be uint8 [F, H, W, 3], got {frames.dtype} {[*frames.shape]}")
-    if len(frames) > 1:
-        check_fps(path, fps)
+    check_fps(path, fps)
     target = check_output(path, len(frames), overwrite)
     # ASCII, as EXIF and GIF comments promise no more; JSON escapes the rest.
     text = json.dumps({"zs2": settings})

@@ -29,8 +29,10 @@ def build_parser() -> Parser:
         description="Make a video from a prompt with any Stable Diffusion checkpoint.",
         epilog=EXAMPLES,
         formatter_class=Help,
+        allow_abbrev=False,  # --prompt is not --prompts-file
     )
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to show")
+    parser.add_argument("-p", "--prompt", dest="named", metavar="PROMPT", help="the same, by name")
 
     group = parser.add_argument_group("model")
     group.add_argument(
@@ -218,10 +220,11 @@ def read_prompts(args: argparse.Namespace) -> list[str]:
     Raises:
         InputError: both or none are given, or the file has none.
     """
-    if (args.prompt is None) == (args.prompts_file is None):
+    given = [p for p in (args.prompt, args.named, args.prompts_file) if p is not None]
+    if len(given) != 1:
         raise InputError('give either a "PROMPT" or --prompts-file FILE')
     if args.prompts_file is None:
-        return [args.prompt]
+        return given
     try:
         lines = args.prompts_file.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -112,6 +113,15 @@ def frame_attention(kind: str, mu: float | Sequence[float], frames: int) -> Fram
     raise ValueError(f"attention is momentum, self or cross-frame, not {kind!r}")
 
 
+def _plain(value: Any) -> Any:
+    """Python's own numbers for those of torch and numpy, as settings are stored."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if value is None or isinstance(value, int | float):
+        return value
+    return tuple(v.tolist() if hasattr(v, "tolist") else v for v in value)
+
+
 class Pipeline:
     """A Stable Diffusion checkpoint that samples clips."""
 
@@ -162,6 +172,7 @@ class Pipeline:
             NumericalError: NaN or Inf appeared; the step is named.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        lam, mu, alpha, cfg, seed = map(_plain, (lam, mu, alpha, cfg, seed))
         defaults = self.weights.sample
         steps = defaults.steps if steps is None else steps
         cfg = defaults.cfg if cfg is None else cfg
@@ -195,7 +206,7 @@ class Pipeline:
 
         settings = {
             "zs2": zs2.__version__,
-            "negative": negative,
+            "negative": negative if cfg != 1 else "",
             "model": self.weights.name,
             "tokenizer": self.weights.vocabulary,
             "frames": frames,
@@ -213,10 +224,12 @@ class Pipeline:
             "dtype": next(name for name, dtype in DTYPES.items() if dtype == self.dtype),
             "prediction": self.weights.ddim.prediction_type.removesuffix("_prediction"),
         }
-        realised = correlation(start)[:, -1].tolist()
+        realised = correlation(start[:, [0, -1]])[:, -1].tolist()
+        with torch.inference_mode(False):  # tensors that may be changed and learnt from
+            kept = latents.cpu().clone()
         clips = [
-            Clip(self.decode(x), x.cpu(), {"prompt": p, "seed": s, **settings}, r, sharing.active)
-            for p, s, x, r in zip(prompts, seeds, latents, realised, strict=True)
+            Clip(self.decode(x), x, {"prompt": p, "seed": s, **settings}, r, sharing.active)
+            for p, s, x, r in zip(prompts, seeds, kept, realised, strict=True)
         ]
         return clips[0] if isinstance(prompt, str) else clips
 
@@ -244,7 +257,7 @@ class Pipeline:
         chunk: int | None = None,
         split_guidance: bool = False,
     ) -> int:
-        """About how many bytes a clip takes beside the model, to within a third.
+        """About how many bytes a clip takes beside the model; a gigabyte is right to a third.
 
         The larger of one UNet pass with guidance and the decoding of one frame, each counted in
         activations of its widest level: 30 and 9 of them are what was measured.
@@ -272,7 +285,8 @@ class Pipeline:
         """
         vae = self.weights.vae
         height, width = (side * vae.config.factor for side in latents.shape[-2:])
-        frames = torch.empty(len(latents), height, width, 3, dtype=torch.uint8)
+        with torch.inference_mode(False):
+            frames = torch.empty(len(latents), height, width, 3, dtype=torch.uint8)
         for i, latent in enumerate(latents.to(self.device)):
             z = (latent / vae.config.scaling_factor).to(self.dtype)
             pixels = vae.decode(z[None])[0].float()

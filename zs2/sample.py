@@ -27,6 +27,8 @@ def outputs(args: argparse.Namespace, prompts: Sequence[str], seed: int) -> list
     """
     if args.output is not None and len(prompts) > 1:
         name: Path = args.output
+        if not name.name:
+            raise InputError(f"--output {name} names no file: end it in .mp4, .gif, .webp or .png")
         paths = [name.with_stem(f"{name.stem}-{i:04d}") for i in range(1, len(prompts) + 1)]
     elif args.output is not None:
         paths = [args.output]
@@ -34,13 +36,14 @@ def outputs(args: argparse.Namespace, prompts: Sequence[str], seed: int) -> list
         suffix = ".png" if args.frames == 1 else ".mp4"
         paths = []
         for i, prompt in enumerate(prompts, start=1):
-            words = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:60].rstrip("-") or "clip"
+            words = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:60]
+            # A file's name holds 255 bytes.
+            words = words.encode()[:200].decode(errors="ignore").rstrip("-") or "clip"
             number = f"{i:04d}-" if len(prompts) > 1 else ""  # prompts may repeat
             paths.append(Path(f"{number}{words}-{seed}{suffix}"))
     for path in paths:
         media.check_output(path, args.frames, args.overwrite)
-        if args.frames > 1:
-            media.check_fps(path, args.fps)
+        media.check_fps(path, args.fps)
     return paths
 
 
@@ -121,7 +124,12 @@ def run(args: argparse.Namespace) -> None:
         )
         assert isinstance(clip, Clip)
         seconds = time.monotonic() - began
-        written = clip.save(path, args.fps, args.overwrite)
+        try:
+            written = clip.save(path, args.fps, args.overwrite)
+        except InputError as error:  # it was free when sampling began: never lose what was sampled
+            spare = path.with_stem(f"{path.stem}-{secrets.token_hex(3)}")
+            say(f"{error}; written to {spare} instead")
+            written = clip.save(spare, args.fps)
         print(summary(clip, pipe, seconds, written))
 
 

@@ -47,6 +47,10 @@ class Sampling:
     steps: int = 50
     cfg: float = 7.5
 
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.steps < 1:
+            raise ValueError(f"size and steps must be at least 1, got {self.size} and {self.steps}")
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -104,13 +108,17 @@ def load_weights(
         "steps": min(Sampling.steps, ddim.num_train_timesteps),
         **(read_json(own) if own.exists() else {}),
     }
+    sampling = read_config(Sampling, sample, own)
+    if sampling.size % plans["vae"].config.factor:
+        factor = plans["vae"].config.factor
+        raise InputError(f"{own}: size {sampling.size} must be a multiple of {factor} pixels")
     return Weights(
         tokenizer=words,
         text_encoder=plans["text_encoder"].build(CLIPText, device, dtype),
         unet=plans["unet"].build(UNet, device, dtype),
         vae=plans["vae"].build(VAE, device, dtype),
         ddim=ddim,
-        sample=read_config(Sampling, sample, own),
+        sample=sampling,
         name=None if path == SMALL else str(model),
         vocabulary=str(tokenizer) if tokenizer else None,
     )

@@ -27,6 +27,7 @@ else:
     triton = None  # a CPU build of torch: spare it the import
 
 Tensors = tuple[Tensor, ...]
+CPU_BLOCK = 1 << 17  # values of a frame at a time: half a megabyte in float32
 
 
 def momentum_scan(
@@ -50,7 +51,7 @@ def momentum_scan(
         ValueError: the tensors differ, mu is not one value a frame, or initial does not fit.
     """
     _check(tensors, mu, initial)
-    if _learns(*tensors):
+    if _traced(*tensors):
         return momentum_scan_reference(tensors, mu, initial)
     if _on_gpu(tensors[0]):
         return _triton_scan(tensors, mu, initial)
@@ -89,7 +90,7 @@ def norm_momentum_scan(
             f"x is {[*x.shape]}, weight {[*weight.shape]} and bias {[*bias.shape]}: "
             "expected [B, F, N, C], [C] and [C]"
         )
-    if _on_gpu(x) and not _learns(x, weight, bias):
+    if _on_gpu(x) and not _traced(x, weight, bias):
         return _triton_norm_scan(x, weight, bias, mu, initial, eps)
     normed = F.layer_norm(x, x.shape[-1:], weight, bias, eps)
     (y,), (final,) = momentum_scan((normed,), mu, None if initial is None else (initial,))
@@ -112,20 +113,28 @@ def momentum_scan_reference(
 
 
 def _cpu_scan(x: Tensor, mu: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
-    # The running average stays in the cache while the frames stream by.
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     # Averaging the first frame with itself leaves it as it is, whatever mu[0].
-    state = (x[:, 0] if initial is None else initial).to(torch.float32, copy=True)
-    for i, share in enumerate(1 - mu.float()):
-        state.lerp_(x[:, i].float(), share)
-        y[:, i] = state
-    return y, state
+    final = (x[:, 0] if initial is None else initial).to(torch.float32, copy=True).contiguous()
+    rows, results = _rows(x), _rows(y)  # (B, F, N, C)
+    states = final.view(results[:, 0].shape)
+    # The running average of a block stays in the cache while its frames stream by.
+    n = max(1, CPU_BLOCK // max(1, rows[:, 0, :1].numel()))
+    for block, result, state in zip(
+        rows.split(n, 2), results.split(n, 2), states.split(n, 1), strict=True
+    ):
+        for i, share in enumerate(1 - mu.float()):
+            state.lerp_(block[:, i].float(), share)
+            result[:, i] = state
+    return y, final
 
 
 def _check(tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | None) -> None:
     if not tensors:
         raise ValueError("give at least one tensor")
     first = tensors[0]
+    if not first.is_floating_point():
+        raise ValueError(f"tensors must be floating point, got {first.dtype}")
     for x in tensors:
         if (x.shape, x.dtype, x.device) != (first.shape, first.dtype, first.device):
             raise ValueError(
@@ -144,9 +153,11 @@ def _check(tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | No
                 raise ValueError(f"initial is {[*state.shape]}, expected {[*first[:, 0].shape]}")
 
 
-def _learns(*tensors: Tensor) -> bool:
-    """Whether a gradient is wanted, which only the reference gives."""
-    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+def _traced(*tensors: Tensor) -> bool:
+    """Whether autograd or torch.compile looks on: both make the best of the reference."""
+    return torch.compiler.is_compiling() or (
+        torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    )
 
 
 def _on_gpu(x: Tensor) -> bool:

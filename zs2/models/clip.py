@@ -57,6 +57,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
+        if heads < 1 or width % heads:
+            raise ValueError(f"{heads} attention heads do not divide {width} channels")
         self.q_proj = nn.Linear(width, width)
         self.k_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)

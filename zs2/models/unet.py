@@ -73,7 +73,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, context: int, heads: int, upcast: bool) -> None:
         super().__init__()
-        if channels % heads:
+        if heads < 1 or channels % heads:
             raise ValueError(f"{heads} attention heads do not divide {channels} channels")
         self.heads, self.upcast = heads, upcast
         self.to_q = nn.Linear(channels, channels, bias=False)
