@@ -27,7 +27,7 @@ else:
     triton = None  # a CPU build of torch: spare it the import
 
 Tensors = tuple[Tensor, ...]
-CPU_BLOCK = 1 << 17  # values of a frame at a time: half a megabyte in float32
+CPU_BLOCK = 1 << 19  # values of a frame at a time; a quarter or four times as many are no faster
 
 
 def momentum_scan(
