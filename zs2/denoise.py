@@ -93,6 +93,7 @@ def _predict(
             x = rows.repeat(len(context) // len(rows), 1, 1, 1, 1).flatten(0, 1)
             share = attention.share(latents.device, begin, begin + chunk, states[g])
             part.copy_(unet(x, t, context, share).view_as(part))
+            # A whole clip hands nothing on, and each of its steps is the same graph to a compiler.
             states[g] = share.state if chunk < latents.shape[1] else None
     return eps
 

@@ -27,7 +27,7 @@ else:
     triton = None  # a CPU build of torch: spare it the import
 
 Tensors = tuple[Tensor, ...]
-CPU_BLOCK = 1 << 19  # values of a frame at a time; a quarter or four times as many are no faster
+CPU_BLOCK = 1 << 19  # values of a frame at a time: of 2^15 to 2^30 the fastest in bf16
 
 
 def momentum_scan(
