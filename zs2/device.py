@@ -65,9 +65,7 @@ def peak_memory(device: torch.device) -> int | None:
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "linux":
         # Not getrusage: its count begins with the parent's, from which this process was forked.
-        status = Path("/proc/self/status").read_text().splitlines()
-        peaks = [1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM")]
-        return peaks[0] if peaks else None
+        return _counted("/proc/self/status", "VmHWM")
     if sys.platform == "darwin":
         import resource
 
@@ -80,7 +78,11 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if sys.platform == "linux":
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
-        return free[0] if free else None
+        return _counted("/proc/meminfo", "MemAvailable")
     return None
+
+
+def _counted(file: str, name: str) -> int | None:
+    """Bytes of a line such as "VmHWM:  2048 kB"."""
+    lines = (line.split() for line in Path(file).read_text().splitlines())
+    return next((1024 * int(words[1]) for words in lines if words[:1] == [f"{name}:"]), None)

@@ -128,8 +128,8 @@ def run(args: argparse.Namespace) -> None:
             written = clip.save(path, args.fps, args.overwrite)
         except InputError as error:  # it was free when sampling began: never lose what was sampled
             spare = path.with_stem(f"{path.stem}-{secrets.token_hex(3)}")
-            say(f"{error}; written to {spare} instead")
             written = clip.save(spare, args.fps)
+            say(f"{error}; written to {written} instead")
         print(summary(clip, pipe, seconds, written))
 
 
