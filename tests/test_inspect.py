@@ -1,8 +1,12 @@
 """What a file is, told from its header; how a clip was made, told from its metadata."""
 
 import json
+import os
 import shlex
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -179,3 +183,19 @@ def test_frames_in_a_folder_are_a_clip(capsys, tmp_path, random_pipe):
     random_pipe("a ball", frames=2, seed=3).save(tmp_path / "clip.png")
     assert media.read_settings(tmp_path / "clip")["seed"] == 3
     assert "zs2.sample 'a ball'" in run(capsys, tmp_path / "clip")[1]
+
+
+def test_nobody_needs_to_read_on():
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb") as nobody:
+        code = f"import sys; from zs2.inspect import main; sys.exit(main([{str(SMALL)!r}]))"
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command,
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            cwd=Path(__file__).parents[1],
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -17,7 +17,7 @@ from zs2.errors import InputError
 from zs2.family import FAMILY, describe, unusual_input
 from zs2.hub import here
 from zs2.keymaps import HARMLESS, PREFIX
-from zs2.terminal import Parser, print_anything, say
+from zs2.terminal import Parser, answer, print_anything, say
 from zs2.weights import COMPONENTS, single_file_names, tensors
 
 CLIPS = (".mp4", ".gif", ".webp", ".png")
@@ -178,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if path is None:
             raise InputError(f"{args.path} does not exist")
         for line in describe_path(path):
-            print(line)
+            answer(line)
     except InputError as error:
         say(error)
         return 2

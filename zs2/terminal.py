@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import sys
 
 
@@ -30,6 +31,14 @@ def say(message: object) -> None:
     """A sentence for the user on stderr, on a line of its own."""
     clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # of a bar that was not finished
     print(f"{clear}zs2: {message}", file=sys.stderr)
+
+
+def answer(line: str) -> None:
+    """A line of the result on stdout, at once; it is no error that nobody reads on."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def progress_bar(step: int, steps: int) -> None:
