@@ -79,6 +79,12 @@ def test_one_prompt_for_all_rows_is_one_for_each(shared):
 
 
 @torch.inference_mode()
+def test_a_prompt_can_be_projected_once(shared):
+    ours, _, x, t, context = shared
+    assert ours(x, t, ours.prompt(context)).equal(ours(x, t, context))
+
+
+@torch.inference_mode()
 def test_momentum_is_eq_2_on_keys_and_values(shared):
     """The scan of the hidden state equals that of K and V: our example in diffusers' UNet."""
     ours, theirs, x, t, context = shared
@@ -104,7 +110,7 @@ def test_chunks_that_hand_over_their_state_are_the_whole(shared, chunk):
         parts.append(ours(x[start:stop], t, context, part))
         state = part.state
     assert error(torch.cat(parts), whole) <= TOLERANCE
-    assert len(state) == ours.attention_layers == 4
+    assert len(state) == len(ours.transformers) == 4
     for ours_state, expected in zip(state, once.state, strict=True):
         assert ours_state.dtype == torch.float32
         torch.testing.assert_close(ours_state, expected, rtol=1e-4, atol=1e-5)

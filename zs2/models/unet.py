@@ -7,6 +7,7 @@ Diffusion Models; attribute names are the keys of the Hugging Face layout.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zs2.attention import Share, attend
-from zs2.models.layers import Downsample, ResnetBlock, Upsample
+from zs2.models.layers import Downsample, GroupNorm, ResnetBlock, Upsample
+
+KeysValues = tuple[Tensor, Tensor]
+Prompt = list[KeysValues]
+"""A prompt as the UNet's cross-attentions see it: the keys and values of each, [B, 77, C]."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,14 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(context, channels, bias=False)
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])  # name fixed by the checkpoint
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+    def project(self, context: Tensor) -> KeysValues:
+        """Keys and values."""
+        return self.to_k(context), self.to_v(context)
+
+    def forward(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q = self.to_q(x)
-        # Rows of one clip that share a prompt attend as one long row: its K and V are made once.
-        q = q.reshape(len(context), -1, q.shape[-1])
-        h = attend(q, self.to_k(context), self.to_v(context), self.heads, self.upcast)
+        # Rows of one clip that share a prompt attend as one long row.
+        h = attend(q.reshape(len(k), -1, q.shape[-1]), k, v, self.heads, self.upcast)
         return self.to_out[0](h.reshape(x.shape))
 
 
@@ -127,9 +135,10 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels)
 
-    def forward(self, x: Tensor, context: Tensor, share: Share) -> Tensor:
-        x = x + self.attn1(*share(x, self.norm1))
-        x = x + self.attn2(self.norm2(x), context)
+    def forward(self, x: Tensor, prompt: Iterator[KeysValues], share: Share) -> Tensor:
+        h, shared = share(x, self.norm1)
+        x = x + self.attn1(h, *self.attn1.project(shared))
+        x = x + self.attn2(self.norm2(x), *next(prompt))
         return x + self.ff(self.norm3(x))
 
 
@@ -139,7 +148,7 @@ class SpatialTransformer(nn.Module):
     def __init__(self, channels: int, heads: int, config: UNetConfig) -> None:
         super().__init__()
         self.linear = config.use_linear_projection
-        self.norm = nn.GroupNorm(config.norm_num_groups, channels, eps=1e-6)
+        self.norm = GroupNorm(config.norm_num_groups, channels, eps=1e-6)
         project = nn.Linear if self.linear else lambda i, o: nn.Conv2d(i, o, 1)
         self.proj_in = project(channels, channels)
         self.transformer_blocks = nn.ModuleList(
@@ -147,7 +156,7 @@ class SpatialTransformer(nn.Module):
         )
         self.proj_out = project(channels, channels)
 
-    def forward(self, x: Tensor, context: Tensor, share: Share) -> Tensor:
+    def forward(self, x: Tensor, prompt: Iterator[KeysValues], share: Share) -> Tensor:
         height, width = x.shape[-2:]
         h = self.norm(x)
         if self.linear:
@@ -155,7 +164,7 @@ class SpatialTransformer(nn.Module):
         else:
             h = self.proj_in(h).flatten(2).transpose(1, 2)
         for block in self.transformer_blocks:
-            h = block(h, context, share)
+            h = block(h, prompt, share)
         if self.linear:
             h = self.proj_out(h).transpose(1, 2).unflatten(2, (height, width))
         else:
@@ -192,12 +201,17 @@ class UNetBlock(nn.Module):
         self.upsamplers = nn.ModuleList([Upsample(out)] if up and not end else [])
 
     def forward(
-        self, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor, share: Share
+        self,
+        x: Tensor,
+        skips: list[Tensor],
+        time: Tensor,
+        prompt: Iterator[KeysValues],
+        share: Share,
     ) -> Tensor:
         for i, resnet in enumerate(self.resnets):
             x = resnet(torch.cat([x, skips.pop()], dim=1) if self.up else x, time)
             if self.attentions:
-                x = self.attentions[i](x, context, share)
+                x = self.attentions[i](x, prompt, share)
             if not self.up:
                 skips.append(x)
         for downsample in self.downsamplers:
@@ -221,9 +235,11 @@ class MidBlock(nn.Module):
         )
         self.attentions = nn.ModuleList([SpatialTransformer(channels, heads, config)])
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor, share: Share) -> Tensor:
+    def forward(
+        self, x: Tensor, time: Tensor, prompt: Iterator[KeysValues], share: Share
+    ) -> Tensor:
         x = self.resnets[0](x, time)
-        x = self.attentions[0](x, context, share)
+        x = self.attentions[0](x, prompt, share)
         return self.resnets[1](x, time)
 
 
@@ -279,19 +295,23 @@ class UNet(nn.Module):
             self.up_blocks.append(UNetBlock(channels, heads, config, up=True, end=i == last))
             before = width
 
-        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], config.norm_eps)
+        self.conv_norm_out = GroupNorm(config.norm_num_groups, widths[0], config.norm_eps)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
 
     @property
-    def attention_layers(self) -> int:
-        """Number of self-attentions, each of which frames share."""
-        return sum(isinstance(m, TransformerBlock) for m in self.modules())
+    def transformers(self) -> list[TransformerBlock]:
+        """The transformer blocks, in the order of the forward pass."""
+        return [m for m in self.modules() if isinstance(m, TransformerBlock)]
+
+    def prompt(self, context: Tensor) -> Prompt:
+        """Embeddings [B, 77, D] to what each cross-attention makes of them: once a clip will do."""
+        return [block.attn2.project(context) for block in self.transformers]
 
     def forward(
         self,
         x: Tensor,
         t: Tensor,
-        context: Tensor,
+        context: Tensor | Prompt,
         share: Share | None = None,
     ) -> Tensor:
         """Predict the noise (or v) in x.
@@ -299,21 +319,23 @@ class UNet(nn.Module):
         Args:
             x: latents [B*F, C, H, W] of any height and width.
             t: timesteps, [] or [B*F].
-            context: prompt embeddings [B, 77, D], or one for each row of x.
+            context: prompt embeddings [B, 77, D], or one for each row of x; or what `prompt` made
+                of them, which spares every step that work.
             share: how the F frames share attention, from `FrameAttention.share`, new for each pass:
                 it takes the layers' states. None leaves every row to itself.
 
         Returns:
             The prediction [B*F, C, H, W].
         """
+        prompt = iter(self.prompt(context) if isinstance(context, Tensor) else context)
         share = share or Share()
         time = F.silu(self.time_embedding(t.expand(len(x))))
 
         x = self.conv_in(x)
         skips = [x]
         for block in self.down_blocks:
-            x = block(x, skips, time, context, share)
-        x = self.mid_block(x, time, context, share)
+            x = block(x, skips, time, prompt, share)
+        x = self.mid_block(x, time, prompt, share)
         for block in self.up_blocks:
-            x = block(x, skips, time, context, share)
+            x = block(x, skips, time, prompt, share)
         return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zs2.attention import attend
-from zs2.models.layers import Downsample, ResnetBlock, Upsample
+from zs2.models.layers import Downsample, GroupNorm, ResnetBlock, Upsample
 
 EPS = 1e-6  # of every GroupNorm here; the UNet's resnets have 1e-5
 
@@ -53,7 +53,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.group_norm = nn.GroupNorm(groups, channels, EPS)
+        self.group_norm = GroupNorm(groups, channels, EPS)
         self.to_q = nn.Linear(channels, channels)
         self.to_k = nn.Linear(channels, channels)
         self.to_v = nn.Linear(channels, channels)
@@ -118,7 +118,7 @@ class Encoder(nn.Module):
             for n, (i, o) in enumerate(zip((widths[0], *widths), widths, strict=False))
         )
         self.mid_block = MidBlock(widths[-1], groups)
-        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], EPS)
+        self.conv_norm_out = GroupNorm(groups, widths[-1], EPS)
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ class Decoder(nn.Module):
             Level(i, o, config.layers_per_block + 1, groups, up=n < len(widths) - 1)
             for n, (i, o) in enumerate(zip((widths[0], *widths), widths, strict=False))
         )
-        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], EPS)
+        self.conv_norm_out = GroupNorm(groups, widths[-1], EPS)
         self.conv_out = nn.Conv2d(widths[-1], config.out_channels, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
