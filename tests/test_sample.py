@@ -149,6 +149,7 @@ def test_values_for_each_frame(run, tmp_path):
         (["a", "-o", "a.avi"], ".avi"),
         (["a", "-o", "absent/a.gif"], "absent"),
         (["a", "--noise", "pink"], "--noise"),
+        (["a", "--graph", "--device", "cpu"], "--graph needs a CUDA device, and this is cpu"),
         (["a", "--frobnicate"], "--frobnicate"),
     ],
 )
@@ -243,6 +244,7 @@ def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
         "attention": "momentum",
         "chunk": 1,
         "split_guidance": True,
+        "graph": False,
     }
     assert asked == expected
     run("-p", "b", "--noise", "mixed", "--alpha", 0.5, "--attention", "self", "-o", "b.gif")

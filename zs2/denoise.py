@@ -7,7 +7,7 @@
 Needs no pipeline: a UNet, a schedule, noise and embeddings are enough.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from zs2.attention import FrameAttention, State
 from zs2.ddim import DDIM
 from zs2.errors import NumericalError
+from zs2.graph import Graph
 from zs2.models.unet import UNet
 
 
@@ -31,6 +32,7 @@ def denoising_steps(
     cfg: float = 7.5,
     chunk: int | None = None,
     split_guidance: bool = False,
+    graph: bool = False,
 ) -> Iterator[Tensor]:
     """DDIM with classifier-free guidance: yields the latents [B, F, C, h, w] after every step.
 
@@ -42,6 +44,7 @@ def denoising_steps(
         attention: how the F frames share attention.
         chunk: frames at a time inside each step; the carried state makes any value exact.
         split_guidance: run the guidance branches one after the other.
+        graph: record a step's launches once and replay them, on a CUDA device.
 
     Raises:
         ValueError: a chunk below 1.
@@ -50,16 +53,18 @@ def denoising_steps(
     chunk = latents.shape[1] if chunk is None else chunk
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1 frame, got {chunk}")
-    # Each group of guidance branches is one pass through the UNet, with a state of its own.
+    # Each group of guidance branches is one pass through the UNet.
     branches = [prompt] if negative is None else [negative, prompt]
     groups = branches if split_guidance else [torch.cat(branches)]
+    predict: Callable[[Tensor, Tensor], Tensor] = Predictor(unet, groups, attention, chunk)
+    if graph:
+        predict = Graph(predict)
     # On the device at once: a copy in every step would make the host wait.
     times = torch.tensor([t for t, _ in levels], device=latents.device)
     finite = FiniteCheck(latents.device)
-    states: list[State | None] = [None] * len(groups)
 
     for step, (t, to) in enumerate(levels):
-        eps = _predict(unet, latents, times[step], groups, attention, chunk, states)
+        eps = predict(latents, times[step])
         if negative is not None:
             unconditional, conditional = eps.chunk(2)
             eps = unconditional + cfg * (conditional - unconditional)
@@ -73,29 +78,40 @@ def denoising_steps(
         yield latents
 
 
-def _predict(
-    unet: UNet,
-    latents: Tensor,
-    t: Tensor,
-    groups: list[Tensor],
-    attention: FrameAttention,
-    chunk: int,
-    states: list[State | None],
-) -> Tensor:
-    """The UNet's output for all frames, [G*B, F, C, h, w] float32, one chunk after the other."""
-    # Made before the first pass, and states overwritten: small tensors that came to lie between a
-    # pass's large ones would keep the next pass from using that memory again.
-    eps = latents.new_empty(sum(map(len, groups)), *latents.shape[1:])
-    for begin in range(0, latents.shape[1], chunk):
-        rows = latents[:, begin : begin + chunk].to(groups[0].dtype)  # (B, F, C, h, w)
-        parts = eps[:, begin : begin + chunk].split([len(context) for context in groups])
-        for g, (context, part) in enumerate(zip(groups, parts, strict=True)):
-            x = rows.repeat(len(context) // len(rows), 1, 1, 1, 1).flatten(0, 1)
-            share = attention.share(latents.device, begin, begin + chunk, states[g])
-            part.copy_(unet(x, t, context, share).view_as(part))
-            # A whole clip hands nothing on, and each of its steps is the same graph to a compiler.
-            states[g] = share.state if chunk < latents.shape[1] else None
-    return eps
+class Predictor:
+    """The UNet over all frames of a clip: one chunk after the other, one group after the other.
+
+    Args:
+        groups: embeddings [G*B, 77, D] of the G guidance branches that share a pass.
+        chunk: frames of a pass.
+    """
+
+    def __init__(
+        self, unet: UNet, groups: Sequence[Tensor], attention: FrameAttention, chunk: int
+    ) -> None:
+        self.unet, self.attention, self.chunk = unet, attention, chunk
+        self.dtype = groups[0].dtype
+        self.sizes = [len(context) for context in groups]
+        self.prompts = [unet.prompt(context) for context in groups]
+        self.states: list[State | None] = [None] * len(groups)
+
+    def __call__(self, latents: Tensor, t: Tensor) -> Tensor:
+        """Latents [B, F, C, h, w] at timestep t to the prediction, [G*B, F, C, h, w] float32."""
+        frames = latents.shape[1]
+        # Made before the first pass, and states overwritten: small tensors that came to lie between
+        # a pass's large ones would keep the next pass from using that memory again.
+        eps = latents.new_empty(sum(self.sizes), *latents.shape[1:])
+        for begin in range(0, frames, self.chunk):
+            end = begin + self.chunk
+            rows = latents[:, begin:end].to(self.dtype)  # (B, F, C, h, w)
+            parts = eps[:, begin:end].split(self.sizes)
+            for g, (prompt, part) in enumerate(zip(self.prompts, parts, strict=True)):
+                x = rows.repeat(len(part) // len(rows), 1, 1, 1, 1).flatten(0, 1)
+                share = self.attention.share(latents.device, begin, end, self.states[g])
+                part.copy_(self.unet(x, t, prompt, share).view_as(part))
+                # A whole clip hands nothing on, and all its steps are the same graph to a compiler.
+                self.states[g] = share.state if self.chunk < frames else None
+        return eps
 
 
 class FiniteCheck:

@@ -133,6 +133,9 @@ def build_parser() -> Parser:
         "--compile", action="store_true", help="torch.compile: a slow start, then faster steps"
     )
     group.add_argument(
+        "--graph", action="store_true", help="on a CUDA device, replay the steps as a CUDA graph"
+    )
+    group.add_argument(
         "--dtype",
         choices=["auto", "fp32", "bf16", "fp16"],
         default="auto",

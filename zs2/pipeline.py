@@ -148,6 +148,7 @@ class Pipeline:
         attention: str = "momentum",
         chunk: int | None = None,
         split_guidance: bool = False,
+        graph: bool = False,
         progress: Callable[[int, int], object] | None = None,
     ) -> "Clip | list[Clip]":
         """Sample one clip, or one for each of several prompts (section 5, Algorithm 1).
@@ -162,6 +163,7 @@ class Pipeline:
             mu, attention: how frames share attention, see `frame_attention`.
             chunk: frames computed at a time: the same clip in less memory.
             split_guidance: run the guidance branches one after the other: less memory again.
+            graph: on a CUDA device, record a step's launches once and replay them.
             progress: called with (step, steps) after each step.
 
         Returns:
@@ -182,6 +184,8 @@ class Pipeline:
         seeds = [seed] * len(prompts) if isinstance(seed, int) else list(seed)
         if len(seeds) != len(prompts):
             raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give 1 or as many")
+        if graph and self.device.type != "cuda":
+            raise ValueError(f"graph needs a CUDA device, and this is {self.device}: leave it out")
 
         sharing = frame_attention(attention, mu, frames)
         start = sample_noise(
@@ -199,6 +203,7 @@ class Pipeline:
             attention=sharing,
             chunk=chunk,
             split_guidance=split_guidance,
+            graph=graph,
         )
         for step, latents in enumerate(sampling, start=1):
             if progress:

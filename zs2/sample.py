@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zs2 import media
-from zs2.device import compile_failed, free_memory, out_of_memory, peak_memory
+from zs2.device import compile_failed, free_memory, out_of_memory, peak_memory, pick_device
 from zs2.errors import InputError, NumericalError
 from zs2.options import build_parser, check, read_prompts, told
 from zs2.pipeline import Clip, Pipeline, load
-from zs2.terminal import print_anything, progress_bar, say
+from zs2.terminal import answer, print_anything, progress_bar, say
 
 LESS_MEMORY = "try a smaller --size, fewer frames at a time (--chunk 2), or --split-guidance"
 
@@ -73,7 +73,7 @@ def summary(clip: Clip, pipe: Pipeline, seconds: float, path: Path) -> str:
     """One line that says what was made."""
     parts = [f"seed {clip.settings['seed']}"]
     if len(clip.frames) > 1:
-        layers = pipe.weights.unet.attention_layers if clip.shared else 0
+        layers = len(pipe.weights.unet.transformers) if clip.shared else 0
         parts += [
             f"{clip.settings['attention']} active in {layers} layers"
             if layers
@@ -94,6 +94,8 @@ def run(args: argparse.Namespace) -> None:
     prompts = read_prompts(args)
     seed = secrets.randbelow(2**32) if args.seed is None else args.seed
     paths = outputs(args, prompts, seed)
+    if args.graph and (device := pick_device(args.device)).type != "cuda":
+        raise InputError(f"--graph needs a CUDA device, and this is {device}: leave it out")
     options = {} if args.model is None else {"model": args.model}
     pipe = load(
         **options,
@@ -119,6 +121,7 @@ def run(args: argparse.Namespace) -> None:
             noise=args.noise,
             attention=args.attention,
             split_guidance=args.split_guidance,
+            graph=args.graph,
             progress=progress_bar,
             **told(args),
         )
@@ -130,7 +133,7 @@ def run(args: argparse.Namespace) -> None:
             spare = path.with_stem(f"{path.stem}-{secrets.token_hex(3)}")
             written = clip.save(spare, args.fps)
             say(f"{error}; written to {written} instead")
-        print(summary(clip, pipe, seconds, written))
+        answer(summary(clip, pipe, seconds, written))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,50 @@
+"""The recording of a step as a CUDA graph: its bookkeeping anywhere, the graph itself on a GPU."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+import zs2
+from zs2.graph import Graph
+
+
+def test_a_recorded_function_sees_each_new_input(monkeypatch):
+    """The stand-in replays as a graph does: from the kept inputs into the kept output."""
+
+    class Recorded:
+        def replay(self):
+            graph.output.copy_(double(*graph.inputs))
+
+    def double(x, t):
+        return 2 * x + t
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorded)
+    monkeypatch.setattr(torch.cuda, "graph", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "device_of", lambda _: nullcontext())
+    calls = []
+    graph = Graph(lambda *inputs: calls.append(inputs) or double(*inputs))
+    for i in range(4):
+        x, t = torch.full((3,), float(i)), torch.tensor(10 * i)
+        kept = x.clone()
+        assert graph(x, t).tolist() == [12.0 * i] * 3
+        assert x.equal(kept)
+    assert len(calls) == 2  # once as it is, once recorded
+    # What was recorded reads memory that no caller owns.
+    assert calls[1][0] is graph.inputs[0]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("options", [{}, {"chunk": 3}, {"split_guidance": True}])
+def test_a_graph_gives_the_same_clip(options):
+    pipe = zs2.load(device="cuda", dtype="fp32")
+    made = [
+        pipe("a red ball at night", frames=8, steps=6, seed=1, graph=graph, **options).latents
+        for graph in (False, True)
+    ]
+    torch.testing.assert_close(made[1], made[0], rtol=1e-4, atol=1e-4)
+
+
+def test_only_cuda_has_graphs():
+    with pytest.raises(ValueError, match="graph needs a CUDA device, and this is cpu"):
+        zs2.load(device="cpu")("a ball", graph=True)
