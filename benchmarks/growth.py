@@ -27,7 +27,7 @@ def measure(pipe: Pipeline, frames: int, size: int, seconds: float) -> dict[str,
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(2 * frames, *pipe.latent_shape((size, size)), generator=generator)
     rows = rows.to(pipe.device, pipe.dtype)
-    context = pipe.encode(["", "a bear dancing on the street"])
+    prompt = pipe.weights.unet.prompt(pipe.encode(["", "a bear dancing on the street"]))
     t = torch.tensor(500, device=pipe.device)
     kinds = {
         "momentum": FrameAttention.momentum(0.98, frames),
@@ -35,7 +35,7 @@ def measure(pipe: Pipeline, frames: int, size: int, seconds: float) -> dict[str,
     }
 
     def step(attention: FrameAttention) -> Tensor:
-        return pipe.weights.unet(rows, t, context, attention.share(pipe.device))
+        return pipe.weights.unet(rows, t, prompt, attention.share(pipe.device))
 
     calls = {kind: partial(step, attention) for kind, attention in kinds.items()}
     return alternate(calls, pipe.device, seconds=seconds)

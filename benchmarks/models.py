@@ -22,11 +22,13 @@ def random_network(model: Any, config: Any, device: torch.device, dtype: torch.d
     with torch.device("meta"):
         made: nn.Module = model(config)
     made = made.to(dtype).to_empty(device=device).eval().requires_grad_(False)
+    # Convolutions laid out as those that are loaded, while the memory is still untouched: what a
+    # copy left behind would count as a clip's.
+    made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     generator = torch.Generator(device).manual_seed(0)
     for parameter in made.parameters():
         parameter.normal_(std=0.02, generator=generator)
-    # Convolutions laid out as those that are loaded.
-    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return made
 
 
 def load(model: Path | None, device: torch.device, dtype: torch.dtype) -> Pipeline:
@@ -46,19 +48,26 @@ def load(model: Path | None, device: torch.device, dtype: torch.dtype) -> Pipeli
     return Pipeline(weights, device, dtype)
 
 
-def diffusers_unet(unet: UNet) -> Any:
-    """The same UNet in diffusers, sharing the weights."""
+def diffusers_unet(unet: UNet, copy: bool = True) -> Any:
+    """The same UNet in diffusers.
+
+    Args:
+        copy: laid out as diffusers loads it, which is not channels_last; else sharing our memory.
+    """
     from diffusers import UNet2DConditionModel
 
     with torch.device("meta"):
         theirs = UNet2DConditionModel(**asdict(unet.config))
     theirs.load_state_dict(unet.state_dict(), assign=True)
+    if copy:
+        theirs.to(memory_format=torch.contiguous_format)
     return theirs.eval().requires_grad_(False)
 
 
-def text2video_zero(pipe: Pipeline) -> Any:
-    """diffusers' Text2Video-Zero around the same weights."""
-    from diffusers import AutoencoderKL, DDIMScheduler, TextToVideoZeroPipeline
+def diffusers_pipeline(name: str, pipe: Pipeline, copy: bool) -> Any:
+    """A pipeline of diffusers by the name of its class, with DDIM; see `diffusers_unet`."""
+    import diffusers
+    from diffusers import AutoencoderKL, DDIMScheduler
     from transformers import CLIPTextConfig as TheirTextConfig
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -71,8 +80,12 @@ def text2video_zero(pipe: Pipeline) -> Any:
             up_block_types=("UpDecoderBlock2D",) * levels,
         )
     vae.load_state_dict(weights.vae.state_dict(), assign=True)
-    text = CLIPTextModel(TheirTextConfig(**asdict(weights.text_encoder.config))).to(pipe.dtype)
-    # Newer transformers leave the prefix out. A buffer of positions is theirs alone.
+    with torch.device("meta"):
+        text = CLIPTextModel(TheirTextConfig(**asdict(weights.text_encoder.config)))
+    # A buffer of positions is theirs alone.
+    positions = next(m for m in text.modules() if hasattr(m, "position_ids"))
+    positions.position_ids = torch.arange(positions.position_ids.shape[-1])[None]
+    # Newer transformers leave the prefix out.
     ours = weights.text_encoder.state_dict()
     if not next(iter(text.state_dict())).startswith("text_model."):
         ours = {key.removeprefix("text_model."): tensor for key, tensor in ours.items()}
@@ -85,11 +98,11 @@ def text2video_zero(pipe: Pipeline) -> Any:
         set_alpha_to_one=False,
         steps_offset=1,
     )
-    made = TextToVideoZeroPipeline(
+    made = getattr(diffusers, name)(
         vae=vae,
-        text_encoder=text.to(pipe.device, pipe.dtype),
+        text_encoder=text.to(pipe.device),
         tokenizer=CLIPTokenizer.from_pretrained(SMALL / "tokenizer"),
-        unet=diffusers_unet(weights.unet),
+        unet=diffusers_unet(weights.unet, copy),
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,

@@ -132,32 +132,48 @@ def noise(result: Result) -> str:
 
 
 def sample(result: Result) -> str:
-    intro = (
-        f"**A UNet step and a clip's memory**: {result['model']}, {result['size']} pixels; "
-        f"{result['frames']} frames a step with guidance (in brackets the share of this machine's "
-        "matrix-product rate), and the peak of a process that samples 8 frames in 2 steps (in "
-        "brackets what zs2 estimates before)."
-    )
-    head = ["", *result["by dtype"]]
+    frames = result["frames"]
     figures = result["by dtype"].values()
     first = next(iter(figures))
+    clip = first["clip"]
+    intro = (
+        f"**A clip and its parts**: {result['model']}, {result['size']} pixels. A UNet step of "
+        f"{frames} frames with guidance (in brackets its share of this machine's matrix-product "
+        f"rate); {frames} frames in {clip['steps']} steps from prompt to pixels (in brackets the "
+        "time of a frame); and the peak of a process that makes 8 frames in 2 steps (in brackets "
+        "what zs2 estimates before)."
+    )
     rows = [
         [
             f"step, {name}",
             *(
-                f"{f['UNet step, s'][name]:.3g} s ({f['share of the product rate'][name]:.0%})"
+                f"{seconds(f['UNet step, s'][name])} ({f['share of the product rate'][name]:.0%})"
                 for f in figures
             ),
         ]
         for name in first["UNet step, s"]
     ]
     rows += [
-        [f"{name}, once a clip", *(f"{short(1000 * f['parts, s'][name])} ms" for f in figures)]
+        [f"{name}, once a clip", *(seconds(f["parts, s"][name]) for f in figures)]
         for name in first["parts, s"]
+    ]
+    rows += [
+        [
+            f"clip, {name}",
+            *(
+                f"{seconds(f['clip']['s'][name])} ({f['clip']['s'][name] / frames:.2g})"
+                for f in figures
+            ),
+        ]
+        for name in clip["s"]
     ]
     taken = [f["8 frames, 2 steps"] for f in figures]
     rows += [[f"memory, {name}", *(memory(clips[name]) for clips in taken)] for name in taken[0]]
-    return f"{intro}\n\n{table(head, rows)}"
+    return f"{intro}\n\n{table(['', *result['by dtype']], rows)}"
+
+
+def seconds(time: float) -> str:
+    return f"{time:.3g} s" if time >= 0.1 else f"{1000 * time:.3g} ms"
 
 
 def memory(clip: Result) -> str:

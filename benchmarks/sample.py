@@ -12,7 +12,6 @@ import gc
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,18 +21,25 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.environment import save
-from benchmarks.models import diffusers_unet, load, text2video_zero
+from benchmarks.models import diffusers_pipeline, diffusers_unet, load
 from benchmarks.timing import alternate
 from zs2.attention import FrameAttention
 from zs2.device import DTYPES, peak_memory, pick_device, pick_dtype
+from zs2.graph import Graph
 from zs2.noise import DependencyNoise, sample_noise
 from zs2.pipeline import Pipeline
 
 PROMPT = "a bear dancing on the street"
-OPTIONS: dict[str, dict[str, Any]] = {
+Result = dict[str, Any]
+OPTIONS: dict[str, Result] = {
     "zs2": {},
     "zs2 --chunk 2": {"chunk": 2},
     "zs2 --split-guidance": {"split_guidance": True},
+    "zs2 --graph": {"graph": True},
+}
+RIVALS = {
+    "diffusers' UNet and DDIM": "StableDiffusionPipeline",
+    "Text2Video-Zero": "TextToVideoZeroPipeline",
 }
 
 
@@ -51,17 +57,18 @@ def flops(call: Callable[[], Any]) -> int:
 
 
 @torch.inference_mode()
-def phases(pipe: Pipeline, size: int, frames: int, compare: bool, compile: bool) -> dict[str, Any]:
+def phases(pipe: Pipeline, size: int, frames: int, compare: bool, compile: bool) -> Result:
     """Seconds of every part of a clip, and of diffusers' UNet in the same place."""
     device, unet = pipe.device, pipe.weights.unet
     shape = pipe.latent_shape((size, size))
     noise = sample_noise(DependencyNoise(), [1], frames, shape, device)
     rows = torch.cat([noise[0], noise[0]]).to(pipe.dtype)  # both guidance branches
     context = pipe.encode(["", PROMPT])
+    prompt = unet.prompt(context)  # once a clip
     t = torch.tensor(500, device=device)
 
     def step(attention: FrameAttention, unet: Callable[..., Tensor] = unet) -> Tensor:
-        return unet(rows, t, context, attention.share(device))
+        return unet(rows, t, prompt, attention.share(device))
 
     momentum = FrameAttention.momentum(0.98, frames)
     calls: dict[str, Callable[[], Any]] = {
@@ -69,13 +76,15 @@ def phases(pipe: Pipeline, size: int, frames: int, compare: bool, compile: bool)
         "self": lambda: step(FrameAttention.self_attention(frames)),
         "cross-frame": lambda: step(FrameAttention.cross_frame(frames)),
     }
+    if device.type == "cuda":
+        graph = Graph(lambda rows: unet(rows, t, prompt, momentum.share(device)))
+        calls["momentum, graph"] = lambda: graph(rows)
     if compile:
         compiled = torch.compile(unet)
         calls["momentum, compiled"] = lambda: step(momentum, compiled)
     difference = None
     if compare:
-        # Laid out as diffusers loads it, not channels_last as ours.
-        theirs = diffusers_unet(unet).to(memory_format=torch.contiguous_format)
+        theirs = diffusers_unet(unet)
         spread = context.repeat_interleave(frames, 0)
         calls["diffusers"] = lambda: theirs(rows, t, spread).sample
         if compile:
@@ -103,31 +112,40 @@ def phases(pipe: Pipeline, size: int, frames: int, compare: bool, compile: bool)
     }
 
 
-def one_clip(contender: str, model: Path | None, size: int, frames: int, dtype: str) -> None:
+def contender(
+    name: str, pipe: Pipeline, size: int, frames: int, steps: int, copy: bool
+) -> Callable[[], Any]:
+    """A whole clip from prompt to pixels, by whoever is named; rivals with a copy of the UNet?"""
+    if name in OPTIONS:
+        return lambda: pipe(
+            PROMPT, frames=frames, size=(size, size), steps=steps, seed=1, **OPTIONS[name]
+        )
+    theirs = diffusers_pipeline(RIVALS[name], pipe, copy)
+    shared = {"height": size, "width": size, "num_inference_steps": steps, "output_type": "np"}
+    if name == "Text2Video-Zero":
+        t1 = max(1, steps * 47 // 50)  # its defaults for 50 steps are 44 and 47
+        t0 = min(t1 - 1, steps * 44 // 50)
+        return lambda: theirs(PROMPT, video_length=frames, t0=t0, t1=t1, **shared)
+    return lambda: theirs(PROMPT, num_images_per_prompt=frames, **shared)
+
+
+def clips(pipe: Pipeline, size: int, frames: int, steps: int, names: list[str]) -> Result:
+    """Seconds of a whole clip by each contender, in turn."""
+    calls = {name: contender(name, pipe, size, frames, steps, copy=True) for name in names}
+    return {"steps": steps, "s": alternate(calls, pipe.device, seconds=4.0)}
+
+
+def peak(name: str, model: Path | None, size: int, dtype: str) -> None:
     """Sample once in this process; print what it took as JSON: memory resident, or the GPU's."""
     device = pick_device()
-    pipe = load(model, device, pick_dtype(dtype, device))
+    pipe = load(model, device, DTYPES[dtype])
     estimate = None
-    if contender in OPTIONS:
-        clip = pipe.memory(frames, (size, size), **OPTIONS[contender])
+    if name in OPTIONS:
+        chunk, split = OPTIONS[name].get("chunk"), OPTIONS[name].get("split_guidance", False)
+        clip = pipe.memory(8, (size, size), chunk, split)
         estimate = ((peak_memory(device) or 0) + clip) / 1e6
-    began = time.perf_counter()
-    if contender in OPTIONS:
-        pipe(PROMPT, frames=frames, size=(size, size), steps=2, seed=1, **OPTIONS[contender])
-    else:
-        text2video_zero(pipe)(
-            PROMPT,
-            video_length=frames,
-            height=size,
-            width=size,
-            num_inference_steps=2,
-            t0=0,
-            t1=1,
-            output_type="np",
-        )
-    seconds = time.perf_counter() - began
-    peak = (peak_memory(device) or 0) / 1e6
-    print(json.dumps({"estimate, MB": estimate, "peak, MB": peak, "s": seconds}))
+    contender(name, pipe, size, 8, 2, copy=False)()
+    print(json.dumps({"estimate, MB": estimate, "peak, MB": (peak_memory(device) or 0) / 1e6}))
 
 
 def main() -> None:
@@ -137,6 +155,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a checkpoint; without it, random weights")
     parser.add_argument("--size", type=int, default=512 if gpu else 256, help="pixels")
     parser.add_argument("--frames", type=int, default=8 if gpu else 4)
+    parser.add_argument("--steps", type=int, default=50 if gpu else 2, help="of a whole clip")
     default = [n for n, d in DTYPES.items() if d == pick_dtype("auto", device)]
     default = default if gpu else ["fp32", *default]
     parser.add_argument("--dtypes", nargs="+", default=default, choices=list(DTYPES))
@@ -146,31 +165,28 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="folder of results")
     args = parser.parse_args()
     if args.peak:
-        one_clip(args.peak, args.model, args.size, args.frames, args.dtypes[0])
+        peak(args.peak, args.model, args.size, args.dtypes[0])
         return
 
-    results: dict[str, Any] = {}
+    names = [n for n in OPTIONS if gpu or n != "zs2 --graph"] + [*([] if args.alone else RIVALS)]
+    results: Result = {}
     for dtype in dict.fromkeys(args.dtypes):
         pipe = load(args.model, device, DTYPES[dtype])
         figures = phases(pipe, args.size, args.frames, not args.alone, args.compile)
+        figures["clip"] = clips(pipe, args.size, args.frames, args.steps, names)
         del pipe
         gc.collect()
         memory = {}
-        for contender in [*OPTIONS, *([] if args.alone else ["Text2Video-Zero"])]:
-            command = [sys.executable, "-m", "benchmarks.sample", "--peak", contender]
-            command += ["--size", str(args.size), "--frames", "8", "--dtypes", dtype]
+        for name in names:
+            command = [sys.executable, "-m", "benchmarks.sample", "--peak", name]
+            command += ["--size", str(args.size), "--dtypes", dtype]
             command += ["--model", str(args.model)] if args.model else []
             made = subprocess.run(command, capture_output=True, text=True, check=True)
-            memory[contender] = json.loads(made.stdout.splitlines()[-1])
+            memory[name] = json.loads(made.stdout.splitlines()[-1])
         figures["8 frames, 2 steps"] = memory
         results[dtype] = figures
         print(f"\n{dtype}, {args.frames} frames of {args.size}x{args.size}")
-        for name, value in figures.items():
-            shown = value if isinstance(value, dict) else {"": value}
-            for key, number in shown.items():
-                numbers = number if isinstance(number, dict) else {"": number}
-                words = (f"{k} {n}" if n is None else f"{k} {n:.4g}" for k, n in numbers.items())
-                print(f"  {name}  {key:20}", *words)
+        print(json.dumps(figures, indent=2))
     if args.json:
         model = str(args.model) if args.model else "SD 1.5, random weights"
         result = {"model": model, "size": args.size, "frames": args.frames, "by dtype": results}
