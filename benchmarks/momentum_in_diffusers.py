@@ -28,7 +28,7 @@ class MomentumProcessor:
         q, k, v = attn.to_q(x), attn.to_k(source), attn.to_v(source)  # (B*F, N, C)
         if alone:
             clips = [z.unflatten(0, (-1, len(self.mu))) for z in (k, v)]  # (B, F, N, C)
-            (k, v), _ = momentum_scan(clips, self.mu)
+            (k, v), _ = momentum_scan(clips, self.mu.to(x.device))
             k, v = k.flatten(0, 1), v.flatten(0, 1)
         q, k, v = (z.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for z in (q, k, v))
         h = F.scaled_dot_product_attention(q, k, v)

@@ -18,7 +18,7 @@ PROMPTS = ["a small red ball on green grass", "two big blue stars at night"]
 
 @pytest.fixture(scope="module")
 def pipe():
-    return zs2.load(dtype="fp32")
+    return zs2.load(device="cpu", dtype="fp32")
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
     (k, v), state = momentum_scan((k, v), mu)                      # a clip, or its first chunk
     (k, v), state = momentum_scan((k, v), mu_of_next_frames, state)    # the chunk after it
 
-On a GPU one Triton launch reads every element once and writes it once; on a CPU torch does, in one
-pass a frame. Takes plain tensors and knows nothing of zs2: copy this file alone and it works, with
-torch, and on a GPU with triton.
+On a GPU one Triton launch reads every element once and writes it once; on a CPU torch works through
+blocks that stay in the cache. Takes plain tensors and knows nothing of zs2: copy this file alone
+and it works, with torch, and on a GPU with triton.
 """
 
 import math
@@ -36,9 +36,9 @@ def momentum_scan(
     """Running average over frames of any number of tensors at once (section 4.1, Eq. 2).
 
     Args:
-        tensors: each [B, F, ...], of one shape, floating dtype, device and stride; a view of a
-            packed projection is read in place.
-        mu: [F], momentum of each frame in 0..1.
+        tensors: each [B, F, ...], of one shape, floating dtype and device; views of a packed
+            projection are read in place, strides that differ cost a copy.
+        mu: [F] on the same device, momentum of each frame in 0..1.
         initial: each [B, ...] float32, the final state of the frames before these; None where a
             clip begins, and then mu[0] has no effect.
 
@@ -48,10 +48,11 @@ def momentum_scan(
         clip. All sums are float32.
 
     Raises:
-        ValueError: the tensors differ, mu is not one value a frame, or initial does not fit.
+        ValueError: the tensors differ, mu is not one value a frame, initial does not fit, or one
+            of them lies on another device.
     """
     _check(tensors, mu, initial)
-    if _traced(*tensors):
+    if _traced(*tensors, mu, *(initial or ())):
         return momentum_scan_reference(tensors, mu, initial)
     if _on_gpu(tensors[0]):
         return _triton_scan(tensors, mu, initial)
@@ -90,7 +91,7 @@ def norm_momentum_scan(
             f"x is {[*x.shape]}, weight {[*weight.shape]} and bias {[*bias.shape]}: "
             "expected [B, F, N, C], [C] and [C]"
         )
-    if _on_gpu(x) and not _traced(x, weight, bias):
+    if _on_gpu(x) and not _traced(x, weight, bias, mu, *([] if initial is None else [initial])):
         return _triton_norm_scan(x, weight, bias, mu, initial, eps)
     normed = F.layer_norm(x, x.shape[-1:], weight, bias, eps)
     (y,), (final,) = momentum_scan((normed,), mu, None if initial is None else (initial,))
@@ -145,12 +146,17 @@ def _check(tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | No
         raise ValueError(
             f"mu must hold one value for each of {first.shape[1]} frames: {[*mu.shape]}"
         )
+    for x in (mu, *(initial or ())):
+        if x.device != first.device:
+            raise ValueError(f"the tensors are on {first.device}, mu or initial on {x.device}")
     if initial is not None:
         if len(initial) != len(tensors):
             raise ValueError(f"{len(initial)} initial states for {len(tensors)} tensors")
         for state in initial:
             if state.shape != first[:, 0].shape:
                 raise ValueError(f"initial is {[*state.shape]}, expected {[*first[:, 0].shape]}")
+            if state.dtype != torch.float32:
+                raise ValueError(f"initial is {state.dtype}, expected torch.float32")
 
 
 def _traced(*tensors: Tensor) -> bool:
