@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import zs2
+from zs2 import denoise
+from zs2.attention import FrameAttention
 from zs2.graph import Graph
 
 
@@ -24,22 +26,42 @@ def test_a_recorded_function_sees_each_new_input(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_of", lambda _: nullcontext())
     calls = []
     graph = Graph(lambda *inputs: calls.append(inputs) or double(*inputs))
-    for i in range(4):
+    for i in range(5):
         x, t = torch.full((3,), float(i)), torch.tensor(10 * i)
         kept = x.clone()
         assert graph(x, t).tolist() == [12.0 * i] * 3
         assert x.equal(kept)
-    assert len(calls) == 2  # once as it is, once recorded
+    assert len(calls) == 3  # twice as it is, once recorded
     # What was recorded reads memory that no caller owns.
-    assert calls[1][0] is graph.inputs[0]
+    assert calls[2][0] is graph.inputs[0]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_loop_records_when_asked(random_pipe, monkeypatch, asked):
+    recorded = []
+    monkeypatch.setattr(denoise, "Graph", lambda predict: recorded.append(predict) or predict)
+    weights, context = random_pipe.weights, random_pipe.encode(["a ball"])
+    steps = denoise.denoising_steps(
+        weights.unet,
+        weights.ddim,
+        torch.randn(1, 2, 4, 8, 8),
+        context,
+        None,
+        weights.ddim.timesteps(2),
+        attention=FrameAttention.momentum(0.98, 2),
+        graph=asked,
+    )
+    assert len(list(steps)) == 2
+    assert len(recorded) == asked
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("options", [{}, {"chunk": 3}, {"split_guidance": True}])
+# The last chunk of 9 frames is a single one: other kernels than the first's.
+@pytest.mark.parametrize("options", [{}, {"chunk": 8}, {"split_guidance": True}])
 def test_a_graph_gives_the_same_clip(options):
     pipe = zs2.load(device="cuda", dtype="fp32")
     made = [
-        pipe("a red ball at night", frames=8, steps=6, seed=1, graph=graph, **options).latents
+        pipe("a red ball at night", frames=9, steps=6, seed=1, graph=graph, **options).latents
         for graph in (False, True)
     ]
     torch.testing.assert_close(made[1], made[0], rtol=1e-4, atol=1e-4)

@@ -210,14 +210,26 @@ def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
 
         def __call__(self, prompt, **options):
             asked.update(options, prompt=prompt)
-            return random_pipe(prompt, **options)
+            return random_pipe(prompt, **options | {"graph": False})
 
     monkeypatch.setattr(sample, "load", lambda **options: loaded.update(options) or Recorder())
+    monkeypatch.setattr(sample, "pick_device", lambda _: torch.device("cuda"))
     status, _, err = run(
         *("a ball", "-m", "here", "--prediction", "v", "--tokenizer", "words", "--compile"),
         *("--dtype", "bf16", "--device", "cpu", "-n", "blur", "--size", "24x16", "--steps", 3),
         *("--cfg", 2.5, "--seed", 4, "--frames", 2, "--lam", 0.5, "--mu", "0,0.5"),
-        *("--candidates", 3, "--chunk", 1, "--split-guidance", "-o", "a.gif", "--fps", 5),
+        *(
+            "--candidates",
+            3,
+            "--chunk",
+            1,
+            "--split-guidance",
+            "--graph",
+            "-o",
+            "a.gif",
+            "--fps",
+            5,
+        ),
     )
     assert (status, err) == (0, "")
     assert loaded == {
@@ -244,12 +256,12 @@ def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
         "attention": "momentum",
         "chunk": 1,
         "split_guidance": True,
-        "graph": False,
+        "graph": True,
     }
     assert asked == expected
     run("-p", "b", "--noise", "mixed", "--alpha", 0.5, "--attention", "self", "-o", "b.gif")
     assert (asked["prompt"], asked["noise"], asked["alpha"]) == ("b", "mixed", 0.5)
-    assert asked["attention"] == "self"
+    assert (asked["attention"], asked["graph"]) == ("self", False)
     assert media.read_settings(tmp_path / "a.gif")["fps"] == 5
 
 

@@ -7,22 +7,24 @@ from torch import Tensor
 
 
 class Graph:
-    """A function of tensors that keep their shapes, replayed from its third call on.
+    """A function of tensors that keep their shapes; its third call is recorded, and then replayed.
 
-    The first call runs as it is: kernels are compiled and workspaces made, which no recording may
-    do. The second is recorded. The result lies in the same memory each time: use it before the next
-    call.
+    The calls before run as they are, for no recording may compile a kernel or make a workspace: the
+    first one starts without a state to go on from, the second with one. The result lies in the same
+    memory each time: use it before the next call.
     """
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         self.function = function
+        self.calls = 0
         self.inputs: tuple[Tensor, ...] = ()
         self.output: Tensor | None = None
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        if not self.inputs:
-            self.inputs = tuple(x.clone() for x in inputs)
+        self.calls += 1
+        if self.calls < 3:
             return self.function(*inputs)
+        self.inputs = self.inputs or tuple(torch.empty_like(x) for x in inputs)
         for kept, x in zip(self.inputs, inputs, strict=True):
             kept.copy_(x)
         if self.output is None:
