@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import zs2
-from zs2 import media
+from zs2 import media, pipeline
 from zs2.attention import FrameAttention
 from zs2.denoise import denoising_steps
 from zs2.errors import NumericalError
@@ -123,6 +123,16 @@ def test_numbers_of_torch_and_numpy_are_numbers(random_pipe, tmp_path):
     assert (settings["lam"], settings["mu"], settings["seed"]) == ([0, 0.5], [0, 0.5], 3)
 
 
+@pytest.mark.parametrize(("device", "drawn"), [("cuda:1", "cuda:1"), ("mps", "cpu")])
+def test_a_gpu_draws_its_own_noise(random_pipe, monkeypatch, device, drawn):
+    def stop(model, seeds, frames, shape, device):
+        raise RuntimeError(f"on {device}")
+
+    monkeypatch.setattr(pipeline, "sample_noise", stop)
+    with pytest.raises(RuntimeError, match=f"on {drawn}"):
+        Pipeline(random_pipe.weights, torch.device(device), torch.float32)("a ball", seed=1)
+
+
 def test_what_a_clip_holds_may_be_changed(random_pipe):
     clip = random_pipe("a ball", frames=2, seed=1)
     clip.frames[0] = 0
@@ -214,6 +224,7 @@ def test_impossible_values_are_named(random_pipe, options, message):
         random_pipe("a ball", **{"frames": 2, "seed": 1, **options})
 
 
+@pytest.mark.skipif(bool(torch.version.cuda), reason="with CUDA, triton is a part of torch")
 def test_importing_zs2_needs_torch_only():
     import subprocess
     import sys

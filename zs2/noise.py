@@ -14,7 +14,8 @@ Use:
 
 B clips, F frames, K candidates, C channels, D = C*H*W values a frame; `lam` the KL target,
 `alpha` the share kept from the previous frame (not the diffusion schedule's alpha_bar).
-Needs torch, `philox.py` and `kernels/noise_search.py`; to embed it elsewhere, copy the three files.
+Needs torch, `philox.py` and `kernels/noise_search.py`: to embed it elsewhere, copy the three files
+and change the two imports.
 """
 
 import math

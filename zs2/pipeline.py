@@ -189,7 +189,11 @@ class Pipeline:
 
         sharing = frame_attention(attention, mu, frames)
         start = sample_noise(
-            noise_model(noise, lam, alpha, candidates), seeds, frames, self.latent_shape(size)
+            noise_model(noise, lam, alpha, candidates),
+            seeds,
+            frames,
+            self.latent_shape(size),
+            self.device if self.device.type == "cuda" else "cpu",  # an MPS device has no float64
         )
         latents = start.to(self.device)
         sampling = denoising_steps(
