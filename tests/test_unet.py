@@ -127,6 +127,17 @@ def test_a_clip_has_one_state_however_many_chunks(shared):
 
 
 @torch.inference_mode()
+def test_the_last_chunk_need_not_keep_its_state(shared):
+    ours, _, x, t, context = shared
+    first = share(MU, 0, 4)
+    parts = [ours(x[:4], t, context, first)]
+    last = share(MU, 4, 8, first.state, False)
+    parts.append(ours(x[4:], t, context, last))
+    assert error(torch.cat(parts), ours(x, t, context, share(MU))) <= TOLERANCE
+    assert not last.state
+
+
+@torch.inference_mode()
 def test_torch_compile_needs_one_graph_for_the_first_chunk_and_one_for_the_rest(shared):
     ours, _, x, t, context = shared
     graphs = CompileCounter()

@@ -77,6 +77,7 @@ class FrameAttention:
         start: int = 0,
         stop: int | None = None,
         state: State | None = None,
+        keep: bool = True,
     ) -> "Share":
         """What one forward pass over the frames start..stop-1 hands to its self-attentions.
 
@@ -84,10 +85,11 @@ class FrameAttention:
             start, stop: a chunk of the clip; by default all of it.
             state: what the pass over the frames before left; it is overwritten. The clip's first
                 frame takes nothing from it, so that each step can go on in the memory of the last.
+            keep: whether to keep the final state for a next chunk.
         """
         if not self.active:
             return Share()
-        return Share(_on_device((0.0, *self.mu[1:])[start:stop], device), state)
+        return Share(_on_device((0.0, *self.mu[1:])[start:stop], device), state, keep)
 
 
 class Share:
@@ -95,13 +97,16 @@ class Share:
 
     Attributes:
         mu: momentum of each frame, [F]; None where every frame keeps to itself.
-        state: the layers' final states so far; after the pass, where the next chunk begins.
+        state: the layers' final states, where they are kept: where the next chunk begins.
     """
 
-    def __init__(self, mu: Tensor | None = None, before: State | None = None) -> None:
+    def __init__(
+        self, mu: Tensor | None = None, before: State | None = None, keep: bool = True
+    ) -> None:
         self.mu = mu
         self.state: State = []
-        self._before = before
+        self._before, self._keep = before, keep
+        self._layer = 0
 
     def __call__(self, x: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
         """The hidden state [B*F, N, C], normed: what Q, and what K and V are projected from."""
@@ -109,11 +114,13 @@ class Share:
             h = norm(x)
             return h, h
         frames = x.unflatten(0, (-1, len(self.mu)))  # (B, F, N, C)
-        initial = self._before[len(self.state)] if self._before else None
+        initial = self._before[self._layer] if self._before else None
+        self._layer += 1
         h, scanned, final = norm_momentum_scan(
             frames, norm.weight, norm.bias, self.mu, initial, norm.eps
         )
-        self.state.append(final if initial is None else initial.copy_(final))
+        if self._keep:
+            self.state.append(final if initial is None else initial.copy_(final))
         return h.flatten(0, 1), scanned.flatten(0, 1)
 
 

@@ -98,6 +98,7 @@ class Predictor:
     def __call__(self, latents: Tensor, t: Tensor) -> Tensor:
         """Latents [B, F, C, h, w] at timestep t to the prediction, [G*B, F, C, h, w] float32."""
         frames = latents.shape[1]
+        chunked = self.chunk < frames  # a whole clip has nobody to hand a state to
         # Made before the first pass, and states overwritten: small tensors that came to lie between
         # a pass's large ones would keep the next pass from using that memory again.
         eps = latents.new_empty(sum(self.sizes), *latents.shape[1:])
@@ -107,10 +108,9 @@ class Predictor:
             parts = eps[:, begin:end].split(self.sizes)
             for g, (prompt, part) in enumerate(zip(self.prompts, parts, strict=True)):
                 x = rows.repeat(len(part) // len(rows), 1, 1, 1, 1).flatten(0, 1)
-                share = self.attention.share(latents.device, begin, end, self.states[g])
+                share = self.attention.share(latents.device, begin, end, self.states[g], chunked)
                 part.copy_(self.unet(x, t, prompt, share).view_as(part))
-                # A whole clip hands nothing on, and all its steps are the same graph to a compiler.
-                self.states[g] = share.state if self.chunk < frames else None
+                self.states[g] = share.state or None
         return eps
 
 
