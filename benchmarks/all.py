@@ -9,7 +9,7 @@ import sys
 
 from zs2.device import pick_device
 
-SPEED = ("momentum", "noise", "growth", "sample")
+SPEED = ("sample", "momentum", "noise", "growth")
 
 
 def main() -> None:

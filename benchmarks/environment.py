@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -32,7 +33,8 @@ def slug(device: str) -> str:
 def environment(dtype: str) -> dict[str, object]:
     """Device, versions, dtype, commit and date."""
     commit = git("rev-parse", "--short", "HEAD").stdout.strip()
-    if git("diff", "--quiet", "HEAD", "--", ":/", ":!/benchmarks/results").returncode == 1:
+    changed = git("diff", "--quiet", "HEAD", "--", ":/", ":!/benchmarks/results")
+    if commit and changed.returncode == 1:
         commit += "-dirty"
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     for package in ("triton", "diffusers"):
@@ -45,14 +47,16 @@ def environment(dtype: str) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "dtype": dtype,
         "versions": versions,
-        "commit": commit or "unknown",
+        "commit": commit or os.environ.get("COMMIT", "unknown"),  # a copy without its history
         "date": date.today().isoformat(),
     }
 
 
 def git(*words: str) -> subprocess.CompletedProcess[str]:
+    """What git says; nothing where there is no git."""
+    command = ["git", *words] if shutil.which("git") else ["false"]
     return subprocess.run(
-        ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
 
 

@@ -80,6 +80,8 @@ def diffusers_pipeline(name: str, pipe: Pipeline, copy: bool) -> Any:
             up_block_types=("UpDecoderBlock2D",) * levels,
         )
     vae.load_state_dict(weights.vae.state_dict(), assign=True)
+    if copy:
+        vae.to(memory_format=torch.contiguous_format)
     with torch.device("meta"):
         text = CLIPTextModel(TheirTextConfig(**asdict(weights.text_encoder.config)))
     # A buffer of positions is theirs alone.

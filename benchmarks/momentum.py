@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.environment import save
-from benchmarks.timing import alternate
+from benchmarks.timing import alternate, keep_memory
 from zs2.device import DTYPES, pick_device
 from zs2.kernels.momentum_scan import (
     momentum_scan,
@@ -23,6 +23,7 @@ from zs2.kernels.momentum_scan import (
     norm_momentum_scan,
 )
 
+Scan = Callable[[], tuple[Tensor, ...]]
 BRANCHES = 2  # of classifier-free guidance
 # Tokens and channels of the UNet's levels, for pictures of this many pixels.
 LEVELS = {
@@ -39,44 +40,50 @@ def paper_loop(x: Tensor, mu: float) -> Tensor:
     return torch.stack(frames)
 
 
-def matrix_product(x: Tensor, mu: Tensor) -> Tensor:
-    """The other function of Listing 2, likewise: one product with U, for x [B, F, ...].
-
-    U_ij = (1 - mu_j) mu_{j+1} .. mu_i, where mu_1 = 0.
-    """
+def coefficients(mu: Tensor) -> Tensor:
+    """U of Listing 2's other function: U_ij = (1 - mu_j) mu_{j+1} .. mu_i, where mu_1 = 0."""
     mu = torch.cat([torch.zeros_like(mu[:1]), mu[1:]])
     below = torch.ones(len(mu), len(mu), device=mu.device).tril(-1).bool()
     decay = torch.where(below, mu[:, None], 1.0).cumprod(0).tril()
-    return ((decay * (1 - mu)).to(x.dtype) @ x.flatten(2)).view(x.shape)
+    return decay * (1 - mu)
 
 
-def contenders(
-    k: Tensor, v: Tensor, mu: Tensor, compiled: Callable[..., Any]
-) -> dict[str, Callable[[], tuple[Tensor, ...]]]:
+def contenders(k: Tensor, v: Tensor, mu: Tensor, compile: bool) -> dict[str, Scan]:
     """Everything that scans k and v [B, F, N, C], by name."""
     frames_first = [x.transpose(0, 1).contiguous() for x in (k, v)]
-    value = float(mu[-1])
-    return {
+    value, u = float(mu[-1]), coefficients(mu).to(k.dtype)
+    scans: dict[str, Scan] = {
         "zs2": lambda: momentum_scan((k, v), mu)[0],
-        "matrix product": lambda: (matrix_product(k, mu), matrix_product(v, mu)),
-        "compiled loop": lambda: tuple(compiled(x, value) for x in frames_first),
+        "matrix product": lambda: tuple((u @ x.flatten(2)).view(x.shape) for x in (k, v)),
         "paper's loop": lambda: tuple(paper_loop(x, value) for x in frames_first),
+        "reference": lambda: momentum_scan_reference((k, v), mu)[0],
     }
+    if compile:
+        torch.compiler.reset()
+        compiled = torch.compile(paper_loop)
+        scans["compiled loop"] = lambda: tuple(compiled(x, value) for x in frames_first)
+    return scans
 
 
 def error(made: Tensor, x: Tensor, mu: Tensor) -> float:
-    """Relative RMS error against float64, on a part of the tokens."""
-    part = slice(0, 64)
-    state, frames = x[:, 0, part].double(), []
-    for i in range(x.shape[1]):
-        state = x[:, i, part].double() if i == 0 else mu[i] * state + (1 - mu[i]) * x[:, i, part]
-        frames.append(state)
-    expected = torch.stack(frames, dim=1)
-    return float((made[:, :, part].double() - expected).norm() / expected.norm())
+    """Relative RMS error against float64, over all tokens, some at a time."""
+    wrong, all_of_it = 0.0, 0.0
+    for ours, part in zip(made.split(512, 2), x.split(512, 2), strict=True):
+        state = part[:, 0].double()
+        for i in range(x.shape[1]):
+            state = state if i == 0 else mu[i] * state + (1 - mu[i]) * part[:, i].double()
+            wrong += float((ours[:, i] - state).square().sum())
+            all_of_it += float(state.square().sum())
+    return (wrong / all_of_it) ** 0.5
 
 
 def measure(
-    tokens: int, channels: int, frames: int, dtype: torch.dtype, device: torch.device
+    tokens: int,
+    channels: int,
+    frames: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    compile: bool,
 ) -> list[dict[str, object]]:
     shape = (BRANCHES, frames, tokens, channels)
     generator = torch.Generator(device).manual_seed(0)
@@ -86,12 +93,10 @@ def measure(
     )
     weight, bias = torch.ones(channels, device=device, dtype=dtype), k.new_zeros(channels)
     mu = torch.full((frames,), 0.98, device=device)
-    torch.compiler.reset()
-    scans = contenders(k, v, mu, torch.compile(paper_loop))
+    scans = contenders(k, v, mu, compile)
     calls: dict[str, Callable[[], Any]] = {
-        "copy": lambda: (k.clone(), v.clone()),  # into new memory, as all the others
+        "copy": lambda: (k.clone(), v.clone()),
         **scans,
-        "reference": lambda: momentum_scan_reference((k, v), mu),
         "norm alone": lambda: F.layer_norm(k, (channels,), weight, bias),
         "norm and scan": lambda: norm_momentum_scan(k, weight, bias, mu),
     }
@@ -99,11 +104,12 @@ def measure(
     moved = k.numel() * k.element_size()
     passes = dict.fromkeys(calls, 4) | {"norm alone": 2, "norm and scan": 3}
     copy_speed = passes["copy"] * moved / times["copy"]
-    exact = mu.double()
     errors = {}
     for name, call in scans.items():
-        y = call()[0]
-        errors[name] = error(y if y.shape == k.shape else y.transpose(0, 1), k, exact)
+        made = [y if y.shape == k.shape else y.transpose(0, 1) for y in call()]
+        errors[name] = max(error(y, x, mu.double()) for y, x in zip(made, (k, v), strict=True))
+    normed = F.layer_norm(k.double(), (channels,), weight.double(), bias.double())
+    errors["norm and scan"] = error(calls["norm and scan"]()[1], normed, mu.double())
     rows: list[dict[str, object]] = []
     for name, seconds in times.items():
         speed = passes[name] * moved / seconds
@@ -124,6 +130,7 @@ def measure(
 
 
 def main() -> None:
+    keep_memory()
     device = pick_device()
     gpu = device.type == "cuda"
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -140,7 +147,9 @@ def main() -> None:
         for tokens, channels in LEVELS[size][: args.levels]:
             for frames in args.frames:
                 for dtype in args.dtypes:
-                    part = measure(tokens, channels, frames, DTYPES[dtype], device)
+                    # Compiling takes seconds, more than all the measuring: largest layer only.
+                    compile = (tokens, channels) == LEVELS[512][0]
+                    part = measure(tokens, channels, frames, DTYPES[dtype], device, compile)
                     rows += part
                     print(f"N {tokens}  C {channels}  F {frames}  {dtype}")
                     for row in part:
