@@ -53,11 +53,14 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 def flops(call: Callable[[], Any]) -> int:
     # Imported here: it takes 80 MB, which are no clip's.
-    from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+    def attention(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
+        return sdpa_flop_count(q, k, v)
 
     # torch counts attention on a GPU, and leaves it out on a CPU.
-    attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
-    with FlopCounterMode(display=False, custom_mapping=attention) as counter:
+    cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    with FlopCounterMode(display=False, custom_mapping=cpu) as counter:
         call()
     return counter.get_total_flops()
 
