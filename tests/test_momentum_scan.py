@@ -130,6 +130,21 @@ def test_norm_and_scan_in_one(kernels, dtype, shape, mu):
     assert error(final, expected[:, -1]) <= torch.finfo(dtype).eps / 2 + 1e-6
 
 
+def test_the_last_state_can_be_left_out(kernels):
+    generator = torch.Generator().manual_seed(0)
+    x, mu = torch.randn(2, 4, 11, 3, generator=generator), torch.rand(4, generator=generator)
+    start, weight, bias = torch.randn(2, 11, 3, generator=generator), torch.ones(3), torch.zeros(3)
+    for initial in (None, start):
+        states = None if initial is None else (initial,)
+        (y,), finals = kernels.momentum_scan((x,), mu, states, False)
+        assert y.equal(kernels.momentum_scan((x,), mu, states)[0][0])
+        assert finals == ()
+        *rows, final = kernels.norm_momentum_scan(x, weight, bias, mu, initial, 1e-5, False)
+        expected = kernels.norm_momentum_scan(x, weight, bias, mu, initial)
+        assert all(a.equal(b) for a, b in zip(rows, expected[:2], strict=True))
+        assert final is None
+
+
 @pytest.mark.parametrize("split", range(1, 8))
 def test_the_state_can_be_handed_over_anywhere(kernels, split):
     generator = torch.Generator().manual_seed(0)

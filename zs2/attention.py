@@ -117,9 +117,9 @@ class Share:
         initial = self._before[self._layer] if self._before else None
         self._layer += 1
         h, scanned, final = norm_momentum_scan(
-            frames, norm.weight, norm.bias, self.mu, initial, norm.eps
+            frames, norm.weight, norm.bias, self.mu, initial, norm.eps, self._keep
         )
-        if self._keep:
+        if final is not None:
             self.state.append(final if initial is None else initial.copy_(final))
         return h.flatten(0, 1), scanned.flatten(0, 1)
 

@@ -99,8 +99,8 @@ class Predictor:
         """Latents [B, F, C, h, w] at timestep t to the prediction, [G*B, F, C, h, w] float32."""
         frames = latents.shape[1]
         chunked = self.chunk < frames  # a whole clip has nobody to hand a state to
-        # Made before the first pass, and states overwritten: small tensors that came to lie between
-        # a pass's large ones would keep the next pass from using that memory again.
+        # Made before the first pass, as states are made once and overwritten: small tensors that
+        # came to lie between a pass's large ones would keep the next pass from using that memory.
         eps = latents.new_empty(sum(self.sizes), *latents.shape[1:])
         for begin in range(0, frames, self.chunk):
             end = begin + self.chunk
@@ -110,7 +110,9 @@ class Predictor:
                 x = rows.repeat(len(part) // len(rows), 1, 1, 1, 1).flatten(0, 1)
                 share = self.attention.share(latents.device, begin, end, self.states[g], chunked)
                 part.copy_(self.unet(x, t, prompt, share).view_as(part))
-                self.states[g] = share.state or None
+                if chunked and self.states[g] is None:
+                    # Moved, for the same reason: the pass made them between its own.
+                    self.states[g] = [state.clone() for state in share.state]
         return eps
 
 

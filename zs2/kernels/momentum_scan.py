@@ -31,7 +31,10 @@ CPU_BLOCK = 1 << 19  # values of a frame at a time: of 2^15 to 2^30 the fastest 
 
 
 def momentum_scan(
-    tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | None = None
+    tensors: Sequence[Tensor],
+    mu: Tensor,
+    initial: Sequence[Tensor] | None = None,
+    keep: bool = True,
 ) -> tuple[Tensors, Tensors]:
     """Running average over frames of any number of tensors at once (section 4.1, Eq. 2).
 
@@ -41,11 +44,12 @@ def momentum_scan(
         mu: [F] on the same device, momentum of each frame in 0..1.
         initial: each [B, ...] float32, the final state of the frames before these; None where a
             clip begins, and then mu[0] has no effect.
+        keep: whether to write the final state; where no chunk follows, nobody needs it.
 
     Returns:
         For each tensor y [B, F, ...], contiguous and in its dtype; and the final state [B, ...] in
         float32: hand it to the next chunk as `initial`, and any split of the frames gives the same
-        clip. All sums are float32.
+        clip. All sums are float32. Without `keep` there are no states.
 
     Raises:
         ValueError: the tensors differ, mu is not one value a frame, initial does not fit, or one
@@ -53,12 +57,14 @@ def momentum_scan(
     """
     _check(tensors, mu, initial)
     if _traced(*tensors, mu, *(initial or ())):
-        return momentum_scan_reference(tensors, mu, initial)
-    if _on_gpu(tensors[0]):
-        return _triton_scan(tensors, mu, initial)
-    states: Sequence[Tensor | None] = initial or [None] * len(tensors)
-    scanned = [_cpu_scan(x, mu, state) for x, state in zip(tensors, states, strict=True)]
-    return tuple(y for y, _ in scanned), tuple(final for _, final in scanned)
+        scanned, finals = momentum_scan_reference(tensors, mu, initial)
+    elif _on_gpu(tensors[0]):
+        return _triton_scan(tensors, mu, initial, keep)
+    else:
+        states: Sequence[Tensor | None] = initial or [None] * len(tensors)
+        made = [_cpu_scan(x, mu, state) for x, state in zip(tensors, states, strict=True)]
+        scanned, finals = tuple(y for y, _ in made), tuple(final for _, final in made)
+    return scanned, finals if keep else ()
 
 
 def norm_momentum_scan(
@@ -68,7 +74,8 @@ def norm_momentum_scan(
     mu: Tensor,
     initial: Tensor | None = None,
     eps: float = 1e-5,
-) -> tuple[Tensor, Tensor, Tensor]:
+    keep: bool = True,
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """LayerNorm and the momentum scan of its result, with one read of the hidden state.
 
     Queries come from the normed rows, keys and values from the scanned ones: the scan's weights sum
@@ -77,10 +84,11 @@ def norm_momentum_scan(
     Args:
         x: hidden state [B, F, N, C].
         weight, bias: the norm's, [C].
-        mu, initial: as for `momentum_scan`.
+        mu, initial, keep: as for `momentum_scan`.
 
     Returns:
-        Normed and scanned rows [B, F, N, C] in x's dtype, and the final state [B, N, C] float32.
+        Normed and scanned rows [B, F, N, C] in x's dtype, and the final state [B, N, C] float32;
+        None without `keep`.
 
     Raises:
         ValueError: as `momentum_scan`, or weight and bias are not [C].
@@ -92,10 +100,10 @@ def norm_momentum_scan(
             "expected [B, F, N, C], [C] and [C]"
         )
     if _on_gpu(x) and not _traced(x, weight, bias, mu, *([] if initial is None else [initial])):
-        return _triton_norm_scan(x, weight, bias, mu, initial, eps)
+        return _triton_norm_scan(x, weight, bias, mu, initial, eps, keep)
     normed = F.layer_norm(x, x.shape[-1:], weight, bias, eps)
-    (y,), (final,) = momentum_scan((normed,), mu, None if initial is None else (initial,))
-    return normed, y, final
+    (y,), finals = momentum_scan((normed,), mu, None if initial is None else (initial,), keep)
+    return normed, y, *(finals or (None,))
 
 
 def momentum_scan_reference(
@@ -194,6 +202,7 @@ if triton is not None:
         stride_n,
         PACKED: tl.constexpr,  # rows follow each other without a gap
         CARRIED: tl.constexpr,
+        KEEP: tl.constexpr,
         BLOCK: tl.constexpr,
     ):
         b = tl.program_id(1).to(tl.int64)
@@ -221,7 +230,8 @@ if triton is not None:
                     tl.store(write, state.to(ys[t].dtype.element_ty), mask=inside)
                     write += size
                     x = ahead
-                tl.store(finals[t] + b * size + i, state, mask=inside)
+                if KEEP:
+                    tl.store(finals[t] + b * size + i, state, mask=inside)
 
     @triton.jit
     def _norm_scan_kernel(
@@ -242,6 +252,7 @@ if triton is not None:
         stride_f,
         stride_n,
         CARRIED: tl.constexpr,
+        KEEP: tl.constexpr,
         ROWS: tl.constexpr,
         COLUMNS: tl.constexpr,
     ):
@@ -272,11 +283,12 @@ if triton is not None:
             tl.store(normed + write, h.to(normed.dtype.element_ty), mask=inside)
             tl.store(scanned + write, state.to(scanned.dtype.element_ty), mask=inside)
             write += size
-        tl.store(final + b * size + at, state, mask=inside)
+        if KEEP:
+            tl.store(final + b * size + at, state, mask=inside)
 
 
 def _triton_scan(
-    tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | None
+    tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | None, keep: bool
 ) -> tuple[Tensors, Tensors]:
     shape = tensors[0].shape
     xs = tuple(_rows(x) for x in tensors)
@@ -284,14 +296,17 @@ def _triton_scan(
         xs = tuple(x.contiguous() for x in xs)
     batch, frames, rows, columns = xs[0].shape
     ys = tuple(torch.empty(shape, dtype=x.dtype, device=x.device) for x in xs)
-    finals = tuple(
-        torch.empty(x[:, 0].shape, dtype=torch.float32, device=x.device) for x in tensors
-    )
-    carried = initial is not None
-    initials = tuple(s.contiguous() for s in initial) if initial is not None else finals
+    # A state that is neither read nor written still needs a pointer.
+    finals = initials = tuple(mu.new_empty(1, dtype=torch.float32) for _ in xs)
+    if keep:
+        finals = tuple(
+            torch.empty(x[:, 0].shape, dtype=torch.float32, device=x.device) for x in tensors
+        )
+    if initial is not None:
+        initials = tuple(state.contiguous() for state in initial)
     size = rows * columns
     if not batch * size:
-        return ys, finals
+        return ys, finals if keep else ()
     block = min(1024, triton.next_power_of_2(size))
     stride_b, stride_f, stride_n, _ = xs[0].stride()
     with torch.cuda.device_of(xs[0]):
@@ -308,21 +323,29 @@ def _triton_scan(
             stride_f,
             stride_n,
             PACKED=stride_n == columns or rows == 1,
-            CARRIED=carried,
+            CARRIED=initial is not None,
+            KEEP=keep,
             BLOCK=block,
         )
-    return ys, finals
+    return ys, finals if keep else ()
 
 
 def _triton_norm_scan(
-    x: Tensor, weight: Tensor, bias: Tensor, mu: Tensor, initial: Tensor | None, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mu: Tensor,
+    initial: Tensor | None,
+    eps: float,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
     x = x if x.stride(-1) == 1 else x.contiguous()
     batch, frames, rows, columns = x.shape
     normed, scanned = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(2))
-    final = torch.empty((batch, rows, columns), dtype=torch.float32, device=x.device)
-    if not final.numel():
-        return normed, scanned, final
+    shape = (batch, rows, columns) if keep else (1,)  # not written, and yet a pointer
+    final = torch.empty(shape, dtype=torch.float32, device=x.device)
+    if not x.numel():
+        return normed, scanned, final if keep else None
     width = triton.next_power_of_2(columns)
     height = max(1, 2048 // width)
     with torch.cuda.device_of(x):
@@ -342,7 +365,8 @@ def _triton_norm_scan(
             rows * columns,
             *x.stride()[:3],
             CARRIED=initial is not None,
+            KEEP=keep,
             ROWS=height,
             COLUMNS=width,
         )
-    return normed, scanned, final
+    return normed, scanned, final if keep else None
