@@ -109,7 +109,8 @@ def momentum(result: Result) -> str:
         if row["tokens"] == largest and row["contender"] not in ("reference", "norm alone")
     ]
     return (
-        "**The momentum scan** of K and V at the largest layer, two guidance branches.\n\n"
+        "**The momentum scan** of K and V at the largest layer, two guidance branches, in memory "
+        "that was used before.\n\n"
         + table(head, rows)
     )
 
