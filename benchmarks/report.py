@@ -94,7 +94,7 @@ def drift(result: Result) -> str:
 
 
 def momentum(result: Result) -> str:
-    head = ["tokens x channels", "frames", "dtype", "contender", "time", "share of copy speed"]
+    head = ["tokens x channels", "frames", "dtype", "", "time", "share of copy speed", "error"]
     largest = max(row["tokens"] for row in result["rows"])
     rows = [
         [
@@ -104,14 +104,14 @@ def momentum(result: Result) -> str:
             row["contender"],
             f"{short(row['ms'])} ms",
             f"{row['share of copy speed']:.2f}",
+            "" if row["error"] is None else f"{row['error']:.1e}",
         ]
         for row in result["rows"]
         if row["tokens"] == largest and row["contender"] not in ("reference", "norm alone")
     ]
     return (
         "**The momentum scan** of K and V at the largest layer, two guidance branches, in memory "
-        "that was used before.\n\n"
-        + table(head, rows)
+        "that was used before; the error is relative to float64.\n\n" + table(head, rows)
     )
 
 
