@@ -105,7 +105,7 @@ class GEGLU(nn.Module):
         self.proj = nn.Linear(channels, 2 * hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Half by half: the widest tensors of the UNet, of which three live at a time, not five.
+        # Half by half: of these, the UNet's widest tensors, two live at a time instead of three.
         (wa, wg), (ba, bg) = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
         return F.gelu(F.linear(x, wg, bg)).mul_(F.linear(x, wa, ba))
 
