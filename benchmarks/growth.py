@@ -35,7 +35,7 @@ def measure(pipe: Pipeline, frames: int, size: int, seconds: float) -> dict[str,
     }
 
     def step(attention: FrameAttention) -> Tensor:
-        return pipe.weights.unet(rows, t, prompt, attention.share(pipe.device))
+        return pipe.weights.unet(rows, t, prompt, attention.share(pipe.device, keep=False))
 
     calls = {kind: partial(step, attention) for kind, attention in kinds.items()}
     return alternate(calls, pipe.device, seconds=seconds)

@@ -77,7 +77,7 @@ def phases(pipe: Pipeline, size: int, frames: int, compare: bool, compile: bool)
     t = torch.tensor(500, device=device)
 
     def step(attention: FrameAttention, unet: Callable[..., Tensor] = unet) -> Tensor:
-        return unet(rows, t, prompt, attention.share(device))
+        return unet(rows, t, prompt, attention.share(device, keep=False))
 
     momentum = FrameAttention.momentum(0.98, frames)
     calls: dict[str, Callable[[], Any]] = {
@@ -125,7 +125,7 @@ def phases(pipe: Pipeline, size: int, frames: int, compare: bool, compile: bool)
 def contender(
     name: str, pipe: Pipeline, size: int, frames: int, steps: int, copy: bool
 ) -> Callable[[], Any]:
-    """A whole clip from prompt to pixels, by whoever is named; rivals with a copy of the UNet?"""
+    """A whole clip from prompt to pixels, by whoever is named; `copy` as for `diffusers_unet`."""
     if name in OPTIONS:
         return lambda: pipe(
             PROMPT, frames=frames, size=(size, size), steps=steps, seed=1, **OPTIONS[name]

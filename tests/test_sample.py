@@ -218,18 +218,8 @@ def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
         *("a ball", "-m", "here", "--prediction", "v", "--tokenizer", "words", "--compile"),
         *("--dtype", "bf16", "--device", "cpu", "-n", "blur", "--size", "24x16", "--steps", 3),
         *("--cfg", 2.5, "--seed", 4, "--frames", 2, "--lam", 0.5, "--mu", "0,0.5"),
-        *(
-            "--candidates",
-            3,
-            "--chunk",
-            1,
-            "--split-guidance",
-            "--graph",
-            "-o",
-            "a.gif",
-            "--fps",
-            5,
-        ),
+        *("--candidates", 3, "--chunk", 1, "--split-guidance", "--graph"),
+        *("-o", "a.gif", "--fps", 5),
     )
     assert (status, err) == (0, "")
     assert loaded == {
