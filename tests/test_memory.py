@@ -1,5 +1,6 @@
 """A long clip in the memory of a short one, with SD 1.5's real shapes."""
 
+import os
 import subprocess
 import sys
 
@@ -20,15 +21,29 @@ print(peak_memory(cpu) - loaded, pipe.memory(**shape))
 """
 
 
-@pytest.mark.slow
-def test_64_frames_take_no_more_memory_than_8_and_what_was_estimated():
-    def above_the_model(frames: int) -> tuple[int, int]:
-        out = subprocess.run(
-            [sys.executable, "-c", CODE, str(frames)], capture_output=True, text=True, check=True
-        )
-        peak, estimate = map(int, out.stdout.split())
-        return peak, estimate
+def above_the_model(frames: int, **environment: str) -> tuple[int, int]:
+    """Peak memory that a clip takes beside the model, and what was estimated, in bytes."""
+    out = subprocess.run(
+        [sys.executable, "-c", CODE, str(frames)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    peak, estimate = map(int, out.stdout.split())
+    return peak, estimate
 
-    (short, estimate), (long, _) = above_the_model(8), above_the_model(64)
+
+@pytest.mark.slow
+def test_64_frames_take_no_more_memory_than_8():
+    # What is freed goes back at once, so that the peak is what lives at once: gaps in the heap
+    # come and go by up to half from run to run.
+    live = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    (short, _), (long, _) = above_the_model(8, **live), above_the_model(64, **live)
     assert long <= 1.15 * short
-    assert estimate / 1.33 <= short <= 1.33 * estimate
+
+
+@pytest.mark.slow
+def test_memory_is_as_estimated():
+    peak, estimate = above_the_model(8)
+    assert estimate / 1.33 <= peak <= 1.33 * estimate

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from parity import (
     SD15_UNET,
@@ -17,6 +18,7 @@ from torch._dynamo.testing import CompileCounter
 
 from benchmarks.momentum_in_diffusers import MomentumProcessor
 from zs2.attention import FrameAttention, Share
+from zs2.models import unet
 from zs2.models.unet import UNet, UNetConfig
 
 
@@ -170,6 +172,19 @@ def test_clips_of_a_batch_do_not_mix(shared):
         rows = slice(4 * clip, 4 * clip + 4)
         alone = ours(x[rows], t, contexts[clip : clip + 1], share(MU[:4]))
         assert error(both[rows], alone) <= TOLERANCE
+
+
+@pytest.mark.parametrize("cache", [0, 2 * 4 * 6 * 8 * 4, 1 << 20])
+def test_the_feed_forward_goes_in_parts(monkeypatch, cache):
+    generator = torch.Generator().manual_seed(0)
+    ff, x = unet.FeedForward(8), torch.randn(5, 6, 8, generator=generator)
+    hidden, gate = F.linear(x, ff.net[0].proj.weight, ff.net[0].proj.bias).chunk(2, dim=-1)
+    whole = ff.net[2](hidden * F.gelu(gate))
+    sizes = []
+    ff.net[0].register_forward_pre_hook(lambda _, x: sizes.append(len(x[0])))
+    monkeypatch.setattr(unet, "CPU_CACHE", cache)
+    assert error(ff(x), whole) <= TOLERANCE
+    assert sizes == {0: [1] * 5, 1 << 20: [5]}.get(cache, [2, 2, 1])
 
 
 def test_an_unknown_block_is_named():

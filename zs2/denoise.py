@@ -56,7 +56,8 @@ def denoising_steps(
     # Each group of guidance branches is one pass through the UNet.
     branches = [prompt] if negative is None else [negative, prompt]
     groups = branches if split_guidance else [torch.cat(branches)]
-    predict: Callable[[Tensor, Tensor], Tensor] = Predictor(unet, groups, attention, chunk)
+    scale = None if negative is None else cfg
+    predict: Callable[[Tensor, Tensor], Tensor] = Predictor(unet, groups, attention, chunk, scale)
     if graph:
         predict = Graph(predict)
     # On the device at once: a copy in every step would make the host wait.
@@ -64,11 +65,7 @@ def denoising_steps(
     finite = FiniteCheck(latents.device)
 
     for step, (t, to) in enumerate(levels):
-        eps = predict(latents, times[step])
-        if negative is not None:
-            unconditional, conditional = eps.chunk(2)
-            eps = unconditional + cfg * (conditional - unconditional)
-        latents = ddim.step(latents, eps, t, to)
+        latents = ddim.step(latents, predict(latents, times[step]), t, to)
         last = step + 1 == len(levels)
         if broken := finite(latents, step + 1, wait=last):
             raise NumericalError(
@@ -79,40 +76,52 @@ def denoising_steps(
 
 
 class Predictor:
-    """The UNet over all frames of a clip: one chunk after the other, one group after the other.
+    """The UNet, guided, over all frames of a clip: one chunk of them after the other.
 
     Args:
-        groups: embeddings [G*B, 77, D] of the G guidance branches that share a pass.
+        groups: embeddings [G*B, 77, D] of the guidance branches that share a pass; in all, the
+            prompt's alone, or the negative's and then the prompt's.
         chunk: frames of a pass.
+        cfg: guidance scale; None without a negative.
     """
 
     def __init__(
-        self, unet: UNet, groups: Sequence[Tensor], attention: FrameAttention, chunk: int
+        self,
+        unet: UNet,
+        groups: Sequence[Tensor],
+        attention: FrameAttention,
+        chunk: int,
+        cfg: float | None,
     ) -> None:
-        self.unet, self.attention, self.chunk = unet, attention, chunk
+        self.unet, self.attention, self.chunk, self.cfg = unet, attention, chunk, cfg
         self.dtype = groups[0].dtype
         self.sizes = [len(context) for context in groups]
         self.prompts = [unet.prompt(context) for context in groups]
         self.states: list[State | None] = [None] * len(groups)
 
     def __call__(self, latents: Tensor, t: Tensor) -> Tensor:
-        """Latents [B, F, C, h, w] at timestep t to the prediction, [G*B, F, C, h, w] float32."""
+        """Latents [B, F, C, h, w] at timestep t to the prediction, of the same shape."""
         frames = latents.shape[1]
         chunked = self.chunk < frames  # a whole clip has nobody to hand a state to
         # Made before the first pass, as states are made once and overwritten: small tensors that
         # came to lie between a pass's large ones would keep the next pass from using that memory.
-        eps = latents.new_empty(sum(self.sizes), *latents.shape[1:])
+        eps = torch.empty_like(latents)
         for begin in range(0, frames, self.chunk):
             end = begin + self.chunk
             rows = latents[:, begin:end].to(self.dtype)  # (B, F, C, h, w)
-            parts = eps[:, begin:end].split(self.sizes)
-            for g, (prompt, part) in enumerate(zip(self.prompts, parts, strict=True)):
-                x = rows.repeat(len(part) // len(rows), 1, 1, 1, 1).flatten(0, 1)
+            parts = []
+            for g, (prompt, size) in enumerate(zip(self.prompts, self.sizes, strict=True)):
+                x = rows.repeat(size // len(rows), 1, 1, 1, 1).flatten(0, 1)
                 share = self.attention.share(latents.device, begin, end, self.states[g], chunked)
-                part.copy_(self.unet(x, t, prompt, share).view_as(part))
+                parts.append(self.unet(x, t, prompt, share).float())
                 if chunked and self.states[g] is None:
                     # Moved, for the same reason: the pass made them between its own.
                     self.states[g] = [state.clone() for state in share.state]
+            guided = torch.cat(parts).unflatten(0, (-1, rows.shape[1]))  # (G*B, F, C, h, w)
+            if self.cfg is not None:
+                unconditional, conditional = guided.chunk(2)
+                guided = torch.lerp(unconditional, conditional, self.cfg)
+            eps[:, begin:end] = guided
         return eps
 
 

@@ -195,7 +195,9 @@ class Pipeline:
             self.latent_shape(size),
             self.device if self.device.type == "cuda" else "cpu",  # an MPS device has no float64
         )
+        realised = correlation(start[:, [0, -1]])[:, -1].tolist()
         latents = start.to(self.device)
+        del start
         sampling = denoising_steps(
             self.weights.unet,
             self.weights.ddim,
@@ -233,7 +235,6 @@ class Pipeline:
             "dtype": next(name for name, dtype in DTYPES.items() if dtype == self.dtype),
             "prediction": self.weights.ddim.prediction_type.removesuffix("_prediction"),
         }
-        realised = correlation(start[:, [0, -1]])[:, -1].tolist()
         with torch.inference_mode(False):  # tensors that may be changed and learnt from
             kept = latents.cpu().clone()
         clips = [
