@@ -117,11 +117,11 @@ class Predictor:
                 if chunked and self.states[g] is None:
                     # Moved, for the same reason: the pass made them between its own.
                     self.states[g] = [state.clone() for state in share.state]
-            guided = torch.cat(parts).unflatten(0, (-1, rows.shape[1]))  # (G*B, F, C, h, w)
+            part = torch.cat(parts).unflatten(0, (-1, rows.shape[1]))  # (G*B, F, C, h, w)
             if self.cfg is not None:
-                unconditional, conditional = guided.chunk(2)
-                guided = torch.lerp(unconditional, conditional, self.cfg)
-            eps[:, begin:end] = guided
+                unconditional, conditional = part.chunk(2)
+                part = torch.lerp(unconditional, conditional, self.cfg)
+            eps[:, begin:end] = part
         return eps
 
 
