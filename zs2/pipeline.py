@@ -188,20 +188,18 @@ class Pipeline:
             raise ValueError(f"graph needs a CUDA device, and this is {self.device}: leave it out")
 
         sharing = frame_attention(attention, mu, frames)
-        start = sample_noise(
+        latents = sample_noise(
             noise_model(noise, lam, alpha, candidates),
             seeds,
             frames,
             self.latent_shape(size),
             self.device if self.device.type == "cuda" else "cpu",  # an MPS device has no float64
         )
-        realised = correlation(start[:, [0, -1]])[:, -1].tolist()
-        latents = start.to(self.device)
-        del start
+        realised = correlation(latents[:, [0, -1]])[:, -1].tolist()
         sampling = denoising_steps(
             self.weights.unet,
             self.weights.ddim,
-            latents,
+            latents.to(self.device),
             self.encode(prompts),
             self.encode([negative] * len(prompts)) if cfg != 1 else None,
             self.weights.ddim.timesteps(steps),
@@ -278,7 +276,7 @@ class Pipeline:
         rows = min(frames, chunk or frames) * (1 if split_guidance else 2)
         widest = self.weights.unet.config.block_out_channels[0]
         activation = rows * h * w * widest * self.dtype.itemsize
-        # A GPU's feed-forward is not in parts.
+        # A GPU's feed-forward is not in parts: counted, not yet measured.
         live = 14 if self.device.type == "cpu" else 20
         unet = live * activation + min(26 * activation, 256 << 20)
         vae = 9 * height * width * self.weights.vae.config.block_out_channels[0]
