@@ -18,7 +18,7 @@ from benchmarks.timing import alternate
 from zs2.attention import FrameAttention
 from zs2.device import DTYPES, pick_device, pick_dtype
 from zs2.pipeline import Pipeline
-from zs2.weights import SMALL
+from zs2.checkpoint.load import SMALL
 
 
 @torch.inference_mode()

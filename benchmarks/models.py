@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 import zs2
-from zs2.ddim import DDIM
+from zs2.schedule import DDIM
 from zs2.models.clip import CLIPText, CLIPTextConfig
 from zs2.models.unet import UNet, UNetConfig
 from zs2.models.vae import VAE, VAEConfig
 from zs2.pipeline import Pipeline
-from zs2.tokenizer import Tokenizer
-from zs2.weights import SMALL, Sampling, Weights
+from zs2.models.tokenizer import Tokenizer
+from zs2.checkpoint.load import SMALL, Sampling, Weights
 
 
 def random_network(model: Any, config: Any, device: torch.device, dtype: torch.dtype) -> Any:

@@ -21,7 +21,7 @@ from weights.recipe.scenes import Scene
 from zs2.device import DTYPES
 from zs2.metrics import appearance_distance, motion
 from zs2.pipeline import Clip, Pipeline
-from zs2.weights import SMALL, load_clip
+from zs2.checkpoint.load import SMALL, load_clip
 
 BATCH = 5
 LADDERS: dict[str, list[tuple[str, dict[str, Any]]]] = {

@@ -9,12 +9,12 @@ import torch
 from folders import TEXT, UNET, VAE_KEYS, write_tokenizer
 from torch import Tensor, nn
 
-from zs2.ddim import DDIM
+from zs2.schedule import DDIM
 from zs2.models.clip import CLIPText, CLIPTextConfig
 from zs2.models.unet import UNet, UNetConfig
 from zs2.models.vae import VAE, VAEConfig
 from zs2.pipeline import Pipeline
-from zs2.weights import Sampling, Weights
+from zs2.checkpoint.load import Sampling, Weights
 
 
 class Letters:

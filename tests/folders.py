@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from zs2.errors import InputError
-from zs2.weights import load_weights
+from zs2.checkpoint.load import load_weights
 
 UNET = {
     "sample_size": 8,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from zs2.config import read_config
-from zs2.ddim import DDIM
+from zs2.checkpoint.config import read_config
+from zs2.schedule import DDIM
 
 WHERE = Path("scheduler_config.json")
 SD15 = {  # of a real scheduler_config.json: it names another solver, and that is fine

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from zs2.errors import InputError
-from zs2.hub import pick, resolve
+from zs2.checkpoint.hub import pick, resolve
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def in_a_fresh_process(code: str, **environment: str) -> str:
 
 
 RESOLVE = """
-from zs2.hub import resolve
+from zs2.checkpoint.hub import resolve
 from zs2.errors import InputError
 try:
     print(resolve("owner/model"))
@@ -198,7 +198,7 @@ def test_a_download_that_breaks_off_is_told(hub, tmp_path):
 
 
 def test_a_hub_that_never_answers_is_one_sentence(tmp_path):
-    code = "import zs2.hub; zs2.hub._TIMEOUT = 0.1\n" + RESOLVE
+    code = "import zs2.checkpoint.hub; zs2.checkpoint.hub._TIMEOUT = 0.1\n" + RESOLVE
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         text = in_a_fresh_process(code, HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path))

@@ -14,9 +14,9 @@ from folders import edit_json, refused
 from safetensors.torch import save_file
 
 from zs2 import inspect, media
-from zs2.keymaps import PREFIX
-from zs2.options import build_parser, check, read_prompts
-from zs2.weights import SMALL, single_file_names
+from zs2.checkpoint.names import PREFIX
+from zs2.cli.options import build_parser, check, read_prompts
+from zs2.checkpoint.load import SMALL, single_file_names
 
 
 def run(capsys, path):
@@ -42,7 +42,7 @@ def sparse(path, shapes):
 @pytest.fixture(scope="module")
 def sd15():
     """Names and shapes of an SD 1.5 single file."""
-    from zs2.weights import COMPONENTS
+    from zs2.checkpoint.load import COMPONENTS
 
     shapes = {}
     for (model, config), names in zip(

@@ -230,7 +230,7 @@ def test_importing_zs2_needs_torch_only():
     import sys
 
     code = (
-        "import sys, zs2, zs2.noise, zs2.attention, zs2.ddim\n"
+        "import sys, zs2, zs2.noise, zs2.attention, zs2.schedule\n"
         "import zs2.models.unet, zs2.models.vae, zs2.models.clip\n"
         "heavy = {'triton', 'safetensors', 'tokenizers', 'av', 'PIL', 'huggingface_hub'}\n"
         "print(sorted(heavy & set(sys.modules)))"

@@ -8,7 +8,7 @@ import torch
 import zs2
 from weights.recipe import judge, scenes
 from zs2.noise import IndependentNoise, sample_noise
-from zs2.weights import load_clip
+from zs2.checkpoint.load import load_clip
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "weights" / "tiny"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from zs2.errors import InputError
-from zs2.tokenizer import END, START, Tokenizer
+from zs2.models.tokenizer import END, START, Tokenizer
 
 pytest.importorskip("tokenizers", reason="the text library is not installed")
 

@@ -11,12 +11,12 @@ import torch
 from folders import TEXT, refused, write_tokenizer
 from safetensors.torch import load_file, save_file
 
-from zs2.checkpoint import read_header
-from zs2.keymaps import compvis_name
+from zs2.checkpoint.header import read_header
+from zs2.checkpoint.names import compvis_name
 from zs2.models.clip import CLIPText, CLIPTextConfig
 from zs2.models.unet import UNet, UNetConfig
 from zs2.models.vae import VAE, VAEConfig
-from zs2.weights import load_clip, load_weights, single_file_names
+from zs2.checkpoint.load import load_clip, load_weights, single_file_names
 
 
 def test_a_folder_as_diffusers_writes_it(written):

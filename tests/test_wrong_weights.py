@@ -13,7 +13,7 @@ from folders import edit_json, refused
 from safetensors.torch import load_file, save_file
 
 from zs2.errors import InputError
-from zs2.weights import load_weights
+from zs2.checkpoint.load import load_weights
 
 
 def truncated(file: Path) -> None:

@@ -1,128 +1,133 @@
-"""The loop of Algorithm 1: DDIM over the frames of clips, which share attention.
+"""The loop of Algorithm 1: an order runs a shot.
 
-    levels = ddim.timesteps(50)
-    for latents in denoising_steps(unet, ddim, noise, prompt, negative, levels, attention=..):
-        ...  # [B, F, C, h, w] after every step: decode it for a preview, or wait for the last
+    for x, x0 in Whole(chunk=8)(shot):
+        ...  # latents [B, F, C, h, w] after every step, and the clean ones that it predicted
 
-Needs no pipeline: a UNet, a schedule, noise and embeddings are enough.
+Needs no pipeline: a `Shot` is enough.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from zs2.attention import FrameAttention, State
-from zs2.ddim import DDIM
+from zs2.attention import Share, State
+from zs2.condition import Condition
 from zs2.errors import NumericalError
 from zs2.graph import Graph
-from zs2.models.unet import UNet
+from zs2.schedule import Level
+from zs2.shot import Shot
 
 
-@torch.inference_mode()
-def denoising_steps(
-    unet: UNet,
-    ddim: DDIM,
-    latents: Tensor,
-    prompt: Tensor,
-    negative: Tensor | None,
-    levels: Sequence[tuple[int, int]],
-    *,
-    attention: FrameAttention,
-    cfg: float = 7.5,
-    chunk: int | None = None,
-    split_guidance: bool = False,
-    graph: bool = False,
-) -> Iterator[Tensor]:
-    """DDIM with classifier-free guidance: yields the latents [B, F, C, h, w] after every step.
+@dataclass(frozen=True)
+class Whole:
+    """Step by step over all frames.
 
-    Args:
-        latents: the initial noise [B, F, C, h, w], float32.
-        prompt, negative: embeddings [B, 77, D] in the UNet's precision; without `negative` there
-            is no guidance.
-        levels: pairs (t, next t), as `DDIM.timesteps` gives them.
-        attention: how the F frames share attention.
+    Attributes:
         chunk: frames at a time inside each step; the carried state makes any value exact.
-        split_guidance: run the guidance branches one after the other.
-        graph: record a step's launches once and replay them, on a CUDA device.
+        together: the guidance branches in one pass; apart they take less memory.
+        graph: on a CUDA device, record a step's launches once and replay them.
 
     Raises:
         ValueError: a chunk below 1.
-        NumericalError: NaN or Inf appeared; the step is named.
     """
-    chunk = latents.shape[1] if chunk is None else chunk
-    if chunk < 1:
-        raise ValueError(f"chunk must be at least 1 frame, got {chunk}")
-    # Each group of guidance branches is one pass through the UNet.
-    branches = [prompt] if negative is None else [negative, prompt]
-    groups = branches if split_guidance else [torch.cat(branches)]
-    scale = None if negative is None else cfg
-    predict: Callable[[Tensor, Tensor], Tensor] = Predictor(unet, groups, attention, chunk, scale)
-    if graph:
-        predict = Graph(predict)
-    # On the device at once: a copy in every step would make the host wait.
-    times = torch.tensor([t for t, _ in levels], device=latents.device)
-    finite = FiniteCheck(latents.device)
 
-    for step, (t, to) in enumerate(levels):
-        latents = ddim.step(latents, predict(latents, times[step]), t, to)
-        last = step + 1 == len(levels)
-        if broken := finite(latents, step + 1, wait=last):
-            raise NumericalError(
-                f"in the latents at step {broken} of {len(levels)} (t = {levels[broken - 1][0]})",
-                prompt.dtype,
-            )
-        yield latents
+    chunk: int | None = None
+    together: bool = True
+    graph: bool = False
+
+    def __post_init__(self) -> None:
+        if self.chunk is not None and self.chunk < 1:
+            raise ValueError(f"chunk must be at least 1 frame, got {self.chunk}")
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {"chunk": self.chunk, "split-guidance": not self.together}
+
+    @torch.inference_mode()
+    def __call__(self, shot: Shot) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields (x, x0) [B, F, C, h, w] after every step.
+
+        Raises:
+            ValueError: a graph without a CUDA device.
+            NumericalError: NaN or Inf appeared; the step is named.
+        """
+        x = shot.start(0, shot.frames)
+        if self.graph and x.device.type != "cuda":
+            raise ValueError(f"graph needs a CUDA device, and this is {x.device}: leave it out")
+        predict: Callable[[Tensor, Tensor], Tensor] = Predictor(
+            shot, x.device, self.chunk or shot.frames, self.together
+        )
+        if self.graph:
+            predict = Graph(predict)
+        # On the device at once: a copy in every step would make the host wait.
+        ts = list(dict.fromkeys(level.t for level in shot.levels))
+        times = dict(zip(ts, torch.tensor(ts, device=x.device), strict=True))
+
+        def denoise(x: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+            return shot.schedule.predicted(x, predict(x, times[level.t]), level)
+
+        def fresh(step: int) -> Tensor:
+            return shot.noise(0, shot.frames, step)
+
+        finite, steps = FiniteCheck(x.device), len(shot.levels) - 1
+        for step, (x, x0) in enumerate(shot.sampler(denoise, x, shot.levels, fresh), start=1):
+            if broken := finite(x, step, wait=step == steps):
+                raise NumericalError(
+                    f"in the latents at step {broken} of {steps} "
+                    f"(t = {shot.levels[broken - 1].t:g})",
+                    shot.branches[0].condition.prompt.dtype,
+                )
+            yield x, x0
 
 
 class Predictor:
-    """The UNet, guided, over all frames of a clip: one chunk of them after the other.
+    """The guided prediction for all frames of a clip, one chunk of them after the other.
 
     Args:
-        groups: embeddings [G*B, 77, D] of the guidance branches that share a pass; in all, the
-            prompt's alone, or the negative's and then the prompt's.
         chunk: frames of a pass.
-        cfg: guidance scale; None without a negative.
+        together: all branches in one pass, or each in its own.
     """
 
-    def __init__(
-        self,
-        unet: UNet,
-        groups: Sequence[Tensor],
-        attention: FrameAttention,
-        chunk: int,
-        cfg: float | None,
-    ) -> None:
-        self.unet, self.attention, self.chunk, self.cfg = unet, attention, chunk, cfg
-        self.dtype = groups[0].dtype
-        self.sizes = [len(context) for context in groups]
-        self.prompts = [unet.prompt(context) for context in groups]
+    def __init__(self, shot: Shot, device: torch.device, chunk: int, together: bool) -> None:
+        self.model, self.chunk = shot.model, chunk
+        self.mu = shot.attention.momenta(shot.frames, device)
+        self.weights = torch.tensor([b.weights for b in shot.branches], device=device)  # (G, F)
+        conditions = [b.condition for b in shot.branches]
+        self.dtype = conditions[0].prompt.dtype
+        groups = [conditions] if together else [[c] for c in conditions]
+        self.sizes = [len(group) for group in groups]
+        self.conditions = [shot.model.prepare(Condition.stack(group)) for group in groups]
         self.states: list[State | None] = [None] * len(groups)
 
-    def __call__(self, latents: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """Latents [B, F, C, h, w] at timestep t to the prediction, of the same shape."""
-        frames = latents.shape[1]
-        chunked = self.chunk < frames  # a whole clip has nobody to hand a state to
+        frames = x.shape[1]
+        chunked = self.chunk < frames  # a whole clip hands no state on
         # Made before the first pass, as states are made once and overwritten: small tensors that
         # came to lie between a pass's large ones would keep the next pass from using that memory.
-        eps = torch.empty_like(latents)
-        for begin in range(0, frames, self.chunk):
-            end = begin + self.chunk
-            rows = latents[:, begin:end].to(self.dtype)  # (B, F, C, h, w)
+        prediction = torch.empty_like(x)
+        for start in range(0, frames, self.chunk):
+            stop = min(start + self.chunk, frames)
+            rows = x[:, start:stop].to(self.dtype)  # (B, f, C, h, w)
             parts = []
-            for g, (prompt, size) in enumerate(zip(self.prompts, self.sizes, strict=True)):
-                x = rows.repeat(size // len(rows), 1, 1, 1, 1).flatten(0, 1)
-                share = self.attention.share(latents.device, begin, end, self.states[g], chunked)
-                parts.append(self.unet(x, t, prompt, share).float())
+            for g, (condition, size) in enumerate(zip(self.conditions, self.sizes, strict=True)):
+                mu = None if self.mu is None else self.mu[start:stop]
+                share = Share(mu, self.states[g], chunked)
+                many = rows.repeat(size, 1, 1, 1, 1).flatten(0, 1)  # (G*B*f, C, h, w)
+                parts.append(self.model(many, t, condition.at(start, stop), share).float())
                 if chunked and self.states[g] is None:
                     # Moved, for the same reason: the pass made them between its own.
-                    self.states[g] = [state.clone() for state in share.state]
-            part = torch.cat(parts).unflatten(0, (-1, rows.shape[1]))  # (G*B, F, C, h, w)
-            if self.cfg is not None:
-                unconditional, conditional = part.chunk(2)
-                part = torch.lerp(unconditional, conditional, self.cfg)
-            eps[:, begin:end] = part
-        return eps
+                    self.states[g] = {norm: state.clone() for norm, state in share.state.items()}
+            prediction[:, start:stop] = self.combine(parts, start, stop)
+        return prediction
+
+    def combine(self, parts: Sequence[Tensor], start: int, stop: int) -> Tensor:
+        """The weighted sum of the branches' predictions, which lie one after the other."""
+        g, f = len(self.weights), stop - start
+        part = torch.cat([*parts]).unflatten(0, (g, -1, f))  # (G, B, f, C, h, w)
+        return (self.weights[:, None, start:stop, None, None, None] * part).sum(0)
 
 
 class FiniteCheck:

@@ -10,15 +10,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from zs2.build import expected_shapes, same_shape
-from zs2.checkpoint import Entry, read_header, read_json
-from zs2.config import read_config
+from zs2.checkpoint.build import expected_shapes, same_shape
+from zs2.checkpoint.header import Entry, read_header, read_json
+from zs2.checkpoint.config import read_config
 from zs2.errors import InputError
-from zs2.family import FAMILY, describe, unusual_input
-from zs2.hub import here
-from zs2.keymaps import HARMLESS, PREFIX
-from zs2.terminal import Parser, answer, print_anything, say
-from zs2.weights import COMPONENTS, single_file_names, tensors
+from zs2.checkpoint.family import FAMILY, describe, unusual_input
+from zs2.checkpoint.hub import here
+from zs2.checkpoint.names import HARMLESS, PREFIX
+from zs2.cli.terminal import Parser, answer, print_anything, say
+from zs2.checkpoint.load import COMPONENTS, single_file_names, tensors
 
 CLIPS = (".mp4", ".gif", ".webp", ".png")
 OPTIONS = (  # of python -m zs2.sample

@@ -304,3 +304,12 @@ def check_range(name: str, value: PerFrame, high: float) -> None:
     """ValueError unless all of `value` lies in [0, high]; NaN does not."""
     if not all(0 <= v <= high for v in ([value] if isinstance(value, (int, float)) else value)):
         raise ValueError(f"{name} must lie in 0..{high}, got {value}")
+
+
+NOISES = {
+    "dependency": DependencyNoise,
+    "independent": IndependentNoise,
+    "mixed": MixedNoise,
+    "progressive": ProgressiveNoise,
+}
+"""By the names that command lines use."""

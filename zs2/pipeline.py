@@ -1,7 +1,7 @@
 """Algorithm 1: a prompt becomes a clip.
 
 noise   eps^1..eps^F from the dependency noise model      zs2.noise
-sample  DDIM over the UNet, with momentum attention       zs2.denoise, zs2.attention
+sample  DDIM over the UNet, with momentum attention       zs2.denoise, zs2.samplers, zs2.attention
 decode  latents to pixels                                 zs2.models.vae
 
 pipe = zs2.load()
@@ -11,7 +11,6 @@ clip.save("ball.mp4")
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,107 +18,20 @@ import torch
 from torch import Tensor
 
 import zs2
-from zs2 import media
 from zs2.attention import FrameAttention
-from zs2.denoise import denoising_steps
+from zs2.checkpoint.load import load_weights
+from zs2.condition import Condition
+from zs2.denoise import Whole
 from zs2.device import DTYPES, pick_device, pick_dtype
 from zs2.errors import NumericalError
-from zs2.metrics import flicker, motion
-from zs2.noise import (
-    DependencyNoise,
-    IndependentNoise,
-    MixedNoise,
-    NoiseModel,
-    PerFrame,
-    ProgressiveNoise,
-    correlation,
-    sample_noise,
-)
-from zs2.weights import SMALL, Weights, load_weights
+from zs2.noise import NOISES, DependencyNoise, NoiseModel, correlation
+from zs2.samplers import SAMPLERS, Sampler, ddim
+from zs2.shot import Clip, Noise, Shot, guidance
+from zs2.timeline import PerFrame
+from zs2.weights import SMALL, Weights
 
-
-@dataclass
-class Clip:
-    """Frames, and the settings that made them.
-
-    Attributes:
-        frames: uint8 RGB [F, H, W, 3].
-        latents: float32 [F, C, h, w], what the frames were decoded from.
-        settings: named as the command line's options; `save` stores them in the file.
-        correlation: of frame 1's noise with the last frame's.
-        shared: whether frames shared their attention.
-    """
-
-    frames: Tensor
-    latents: Tensor
-    settings: dict[str, object]
-    correlation: float
-    shared: bool
-    fps: float = 8.0
-
-    @property
-    def motion(self) -> float:
-        """Mean absolute difference of adjacent frames, 0..255."""
-        return motion(self.frames)
-
-    @property
-    def flicker(self) -> float:
-        """Temporal flickering score, 1 for a still clip."""
-        return flicker(self.frames)
-
-    def save(self, path: str | Path, fps: float | None = None, overwrite: bool = False) -> Path:
-        """Write the clip as .mp4, .gif, .webp or .png, its settings inside (`zs2.media.save`).
-
-        Returns:
-            What was written: the path, or a folder for several frames and .png.
-        """
-        fps = self.fps if fps is None else fps
-        return media.save(Path(path), self.frames, fps, {**self.settings, "fps": fps}, overwrite)
-
-
-def noise_model(
-    kind: str, lam: PerFrame = 0.01, alpha: PerFrame | None = None, candidates: int = 10
-) -> NoiseModel:
-    """A noise model by its name; `alpha` is for mixed and progressive noise only.
-
-    Raises:
-        ValueError: an unknown name, a value out of range, or an alpha that has no use.
-    """
-    if alpha is not None and kind not in ("mixed", "progressive"):
-        raise ValueError(f"alpha is for mixed and progressive noise: {kind} noise has none")
-    if kind == "dependency":
-        return DependencyNoise(lam, candidates)
-    if kind == "independent":
-        return IndependentNoise()
-    if kind == "mixed":
-        return MixedNoise() if alpha is None else MixedNoise(alpha)
-    if kind == "progressive":
-        return ProgressiveNoise() if alpha is None else ProgressiveNoise(alpha)
-    raise ValueError(f"noise is dependency, independent, mixed or progressive, not {kind!r}")
-
-
-def frame_attention(kind: str, mu: float | Sequence[float], frames: int) -> FrameAttention:
-    """How frames share attention, by name.
-
-    Raises:
-        ValueError: an unknown name, or a mu out of range.
-    """
-    if kind == "momentum":
-        return FrameAttention.momentum(mu, frames)
-    if kind == "self":
-        return FrameAttention.self_attention(frames)
-    if kind == "cross-frame":
-        return FrameAttention.cross_frame(frames)
-    raise ValueError(f"attention is momentum, self or cross-frame, not {kind!r}")
-
-
-def _plain(value: Any) -> Any:
-    """Python's own numbers for those of torch and numpy, as settings are stored."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if value is None or isinstance(value, int | float):
-        return value
-    return tuple(v.tolist() if hasattr(v, "tolist") else v for v in value)
+Feature = Callable[["Pipeline", Shot], Shot]
+"""What changes a shot before it is run: see `zs2.shots`."""
 
 
 class Pipeline:
@@ -136,19 +48,18 @@ class Pipeline:
         *,
         negative: str = "",
         frames: int = 8,
-        size: tuple[int, int] | None = None,
+        size: int | tuple[int, int] | None = None,
         steps: int | None = None,
-        cfg: float | None = None,
+        cfg: PerFrame | None = None,
         seed: int | Sequence[int] | None = None,
-        lam: PerFrame = 0.01,
-        mu: PerFrame = 0.98,
-        alpha: PerFrame | None = None,
-        candidates: int = 10,
-        noise: str = "dependency",
-        attention: str = "momentum",
-        chunk: int | None = None,
-        split_guidance: bool = False,
-        graph: bool = False,
+        lam: PerFrame | None = None,
+        mu: PerFrame | None = None,
+        noise: NoiseModel | None = None,
+        latents: Tensor | None = None,
+        attention: FrameAttention | None = None,
+        sampler: Sampler = ddim,
+        features: Sequence[Feature] = (),
+        order: Whole = Whole(),
         progress: Callable[[int, int], object] | None = None,
     ) -> "Clip | list[Clip]":
         """Sample one clip, or one for each of several prompts (section 5, Algorithm 1).
@@ -156,14 +67,16 @@ class Pipeline:
         Args:
             negative: what to steer away from, where guidance is on.
             frames: F, at least 1; 1 makes a still, and frame 1 of a clip is that still.
-            size: (width, height) in pixels, multiples of `self.multiple`.
-            steps, cfg: DDIM steps and guidance scale; None takes the model's own. 1 is no guidance.
+            size: (width, height) in pixels, or one side, multiples of `self.multiple`.
+            steps, cfg: steps and guidance scale; None takes the model's own. 1 is no guidance.
             seed: one for all prompts, or one for each; None draws one.
-            lam, alpha, candidates, noise: the noise model, see `noise_model`.
-            mu, attention: how frames share attention, see `frame_attention`.
-            chunk: frames computed at a time: the same clip in less memory.
-            split_guidance: run the guidance branches one after the other: less memory again.
-            graph: on a CUDA device, record a step's launches once and replay them.
+            lam, mu: short for noise=DependencyNoise(lam) and attention=FrameAttention(mu).
+            noise, attention: how the frames' first noises, and their keys and values, depend on
+                each other.
+            latents: the first noise itself, [F, C, h, w] or [B, F, C, h, w].
+            sampler: see `zs2.samplers`.
+            features: what changes the shot before it is run, in this order: see `zs2.shots`.
+            order: how the shot is run: the same clip in less memory, or faster.
             progress: called with (step, steps) after each step.
 
         Returns:
@@ -174,114 +87,100 @@ class Pipeline:
             NumericalError: NaN or Inf appeared; the step is named.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        lam, mu, alpha, cfg, seed = map(_plain, (lam, mu, alpha, cfg, seed))
-        defaults = self.weights.sample
+        if not prompts or not all(isinstance(text, str) for text in (*prompts, negative)):
+            raise ValueError("give one prompt or a list of them, and one negative, as strings")
+        defaults, schedule = self.weights.defaults, self.weights.schedule
+        size = defaults.size if size is None else size
         steps = defaults.steps if steps is None else steps
         cfg = defaults.cfg if cfg is None else cfg
-        size = size or (defaults.size, defaults.size)
-        if seed is None:
-            seed = secrets.randbelow(2**32)
-        seeds = [seed] * len(prompts) if isinstance(seed, int) else list(seed)
-        if len(seeds) != len(prompts):
-            raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give 1 or as many")
-        if graph and self.device.type != "cuda":
-            raise ValueError(f"graph needs a CUDA device, and this is {self.device}: leave it out")
+        noise = _either("lam", lam, "noise", noise, DependencyNoise)
+        attention = _either("mu", mu, "attention", attention, FrameAttention)
 
-        sharing = frame_attention(attention, mu, frames)
-        latents = sample_noise(
-            noise_model(noise, lam, alpha, candidates),
-            seeds,
+        eps = Noise(
+            noise, _seeds(seed, prompts), frames, self.latent_shape(size), self.device, latents
+        )
+        branches = guidance(
+            cfg,
             frames,
-            self.latent_shape(size),
-            self.device if self.device.type == "cuda" else "cpu",  # an MPS device has no float64
+            Condition(self.encode(prompts)),
+            Condition(self.encode([negative] * len(prompts))),
         )
-        realised = correlation(latents[:, [0, -1]])[:, -1].tolist()
-        sampling = denoising_steps(
-            self.weights.unet,
-            self.weights.ddim,
-            latents.to(self.device),
-            self.encode(prompts),
-            self.encode([negative] * len(prompts)) if cfg != 1 else None,
-            self.weights.ddim.timesteps(steps),
-            cfg=cfg,
-            attention=sharing,
-            chunk=chunk,
-            split_guidance=split_guidance,
-            graph=graph,
+        shot = Shot(
+            model=self.weights.unet,
+            schedule=schedule,
+            frames=frames,
+            start=eps,
+            branches=branches,
+            levels=tuple(schedule.levels(steps)),
+            attention=attention,
+            sampler=sampler,
+            noise=eps,
+            settings=tuple(
+                {
+                    "zs2": zs2.__version__,
+                    "prompt": text,
+                    "seed": own,
+                    "negative": negative if len(branches) > 1 else "",
+                    "model": self.weights.name,
+                    "tokenizer": self.weights.vocabulary,
+                    "frames": frames,
+                    "size": "{}x{}".format(*_sides(size)),
+                    "steps": steps,
+                    "cfg": _plain(cfg),
+                    **_names(noise, attention, sampler),
+                    "dtype": next(k for k, dtype in DTYPES.items() if dtype == self.dtype),
+                    "prediction": schedule.prediction_type.removesuffix("_prediction"),
+                }
+                for text, own in zip(prompts, eps.seeds, strict=True)
+            ),
         )
-        for step, latents in enumerate(sampling, start=1):
+        for feature in features:
+            shot = feature(self, shot)
+        clips = self.film(shot, order, progress)
+        return clips[0] if isinstance(prompt, str) else clips
+
+    @torch.inference_mode()
+    def film(
+        self,
+        shot: Shot,
+        order: Whole = Whole(),
+        progress: Callable[[int, int], object] | None = None,
+    ) -> list[Clip]:
+        """Run a shot and decode its B clips.
+
+        Raises:
+            NumericalError: NaN or Inf appeared; the step or frame is named.
+        """
+        steps = len(shot.levels) - 1
+        for step, (latents, _) in enumerate(order(shot), start=1):
             if progress:
                 progress(step, steps)
-
-        settings = {
-            "zs2": zs2.__version__,
-            "negative": negative if cfg != 1 else "",
-            "model": self.weights.name,
-            "tokenizer": self.weights.vocabulary,
-            "frames": frames,
-            "size": f"{size[0]}x{size[1]}",
-            "steps": steps,
-            "cfg": cfg,
-            "lam": lam if noise == "dependency" else None,
-            "mu": mu if attention == "momentum" else None,
-            "alpha": alpha,
-            "candidates": candidates if noise == "dependency" else None,
-            "noise": noise,
-            "attention": attention,
-            "chunk": chunk,
-            "split-guidance": split_guidance,
-            "dtype": next(name for name, dtype in DTYPES.items() if dtype == self.dtype),
-            "prediction": self.weights.ddim.prediction_type.removesuffix("_prediction"),
-        }
         with torch.inference_mode(False):  # tensors that may be changed and learnt from
             kept = latents.cpu().clone()
-        clips = [
-            Clip(self.decode(x), x, {"prompt": p, "seed": s, **settings}, r, sharing.active)
-            for p, s, x, r in zip(prompts, seeds, kept, realised, strict=True)
+        first = shot.noise(0, shot.frames)[:, [0, -1]]
+        alike = correlation(first.cpu())[:, -1].tolist()
+        shared = shot.attention.momenta(shot.frames) is not None
+        return [
+            Clip(self.decode(x), x, {**settings, **order.settings}, r, shared)
+            for settings, x, r in zip(shot.settings, kept, alike, strict=True)
         ]
-        return clips[0] if isinstance(prompt, str) else clips
 
     @property
     def multiple(self) -> int:
         """Width and height are multiples of this many pixels."""
         return self.weights.vae.config.factor
 
-    def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+    def latent_shape(self, size: int | tuple[int, int]) -> tuple[int, int, int]:
         """(C, h, w) of a frame's latent for (width, height) in pixels.
 
         Raises:
             ValueError: a side that is not a positive multiple of `self.multiple`.
         """
-        for side in size:
+        for side in _sides(size):
             if side < 1 or side % self.multiple:
                 raise ValueError(f"sides must be multiples of {self.multiple} pixels, got {side}")
-        width, height = (side // self.multiple for side in size)
-        return self.weights.unet.config.in_channels, height, width
-
-    def memory(
-        self,
-        frames: int = 8,
-        size: tuple[int, int] | None = None,
-        chunk: int | None = None,
-        split_guidance: bool = False,
-    ) -> int:
-        """About how many bytes a clip takes beside the model; a gigabyte is right to a third.
-
-        The larger of one UNet pass with guidance and the decoding of one frame, each counted in
-        activations of its widest level as measured, and the gaps that a pass leaves in the heap:
-        those of large tensors go back to the system.
-        """
-        width, height = size or (self.weights.sample.size,) * 2
-        channels, h, w = self.latent_shape((width, height))
-        rows = min(frames, chunk or frames) * (1 if split_guidance else 2)
-        widest = self.weights.unet.config.block_out_channels[0]
-        activation = rows * h * w * widest * self.dtype.itemsize
-        # A GPU's feed-forward is not in parts: counted, not yet measured.
-        live = 14 if self.device.type == "cpu" else 20
-        unet = live * activation + min(26 * activation, 256 << 20)
-        vae = 9 * height * width * self.weights.vae.config.block_out_channels[0]
-        kept = frames * (3 * height * width + 4 * 5 * channels * h * w)  # uint8; float32
-        return max(unet, vae * self.dtype.itemsize) + kept
+        width, height = (side // self.multiple for side in _sides(size))
+        return self.weights.vae.config.latent_channels, height, width
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> Tensor:
@@ -302,7 +201,7 @@ class Pipeline:
             frames = torch.empty(len(latents), height, width, 3, dtype=torch.uint8)
         for i, latent in enumerate(latents.to(self.device)):
             z = (latent / vae.config.scaling_factor).to(self.dtype)
-            pixels = vae.decode(z[None])[0].float()
+            pixels = vae.decode(z[None])[0].float()  # (3, H, W)
             if not pixels.isfinite().all():
                 raise NumericalError(f"while decoding frame {i + 1}", self.dtype)
             frames[i] = ((pixels + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
@@ -338,3 +237,44 @@ def load(
     if compile:
         weights.unet.compile()
     return Pipeline(weights, chosen, kind)
+
+
+def _either(short: str, value: Any, name: str, made: Any, kind: type) -> Any:
+    """The object that was given, or one of its usual kind with the one value that was."""
+    if value is None:
+        return kind() if made is None else made
+    if made is not None:
+        raise ValueError(f"{short} is short for {name}={kind.__name__}({short}): give one of the two")
+    return kind(_plain(value))
+
+
+def _seeds(seed: int | Sequence[int] | None, prompts: Sequence[str]) -> list[int]:
+    seed = secrets.randbelow(2**32) if seed is None else _plain(seed)
+    seeds = [seed] * len(prompts) if isinstance(seed, int) else list(seed)
+    if len(seeds) != len(prompts):
+        raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give 1 or as many")
+    return seeds
+
+
+def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _names(noise: NoiseModel, attention: FrameAttention, sampler: Sampler) -> dict[str, object]:
+    """The objects as settings: their names, and the values that they hold."""
+    held = getattr(noise, "__dataclass_fields__", {})
+    return {
+        "noise": next((k for k, kind in NOISES.items() if type(noise) is kind), "own"),
+        **{key: _plain(getattr(noise, key)) for key in held},
+        "mu": _plain(attention.mu),
+        "sampler": next((k for k, kind in SAMPLERS.items() if sampler is kind), "own"),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as settings are stored: Python's own for those of torch and numpy."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return tuple(v.tolist() if hasattr(v, "tolist") else v for v in value)
+    return value

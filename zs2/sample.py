@@ -12,9 +12,9 @@ from pathlib import Path
 from zs2 import media
 from zs2.device import compile_failed, free_memory, out_of_memory, peak_memory, pick_device
 from zs2.errors import InputError, NumericalError
-from zs2.options import build_parser, check, read_prompts, told
+from zs2.cli.options import build_parser, check, read_prompts, told
 from zs2.pipeline import Clip, Pipeline, load
-from zs2.terminal import answer, print_anything, progress_bar, say
+from zs2.cli.terminal import answer, print_anything, progress_bar, say
 
 LESS_MEMORY = "try a smaller --size, fewer frames at a time (--chunk 2), or --split-guidance"
 

@@ -23,8 +23,8 @@ from weights.recipe.scenes import Scene
 from zs2.device import DTYPES
 from zs2.models.clip import CLIP
 from zs2.pipeline import Clip, Pipeline
-from zs2.tokenizer import Tokenizer
-from zs2.weights import load_clip
+from zs2.models.tokenizer import Tokenizer
+from zs2.checkpoint.load import load_clip
 
 VALUES = {"colour": tuple(scenes.COLOURS), "place": scenes.PLACES, "thing": scenes.THINGS}
 

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from weights.recipe import scenes
 from weights.recipe.loop import fit, log
-from zs2.ddim import DDIM
+from zs2.schedule import DDIM
 from zs2.models.clip import CLIP, CLIPTextConfig, CLIPVisionConfig
 from zs2.models.unet import UNet, UNetConfig
 from zs2.models.vae import VAE, VAEConfig
-from zs2.tokenizer import Tokenizer
+from zs2.models.tokenizer import Tokenizer
 
 SIZE = 64  # pixels
 POOL = 196608  # scenes drawn once and kept

@@ -1,11 +1,13 @@
-"""Layers that UNet and VAE share. Attribute names are the checkpoint's keys."""
+"""Layers that several networks share. Attribute names are the checkpoint's keys."""
+
+import math
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class GroupNorm(nn.GroupNorm):
-    """torch's group norm, spared its slow path."""
+    """torch's group norm, without the path of it that is slow on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         # On a CPU, small 16-bit maps in channels_last go value by value, which takes up to eight
@@ -63,3 +65,22 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         return self.conv(F.interpolate(x, size=size, mode="nearest"))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, upcast: bool = False) -> Tensor:
+    """Multi-head attention, Eq. 7.
+
+    Args:
+        q: [B, N, C]. k, v: [B, M, C].
+        heads: number of heads, dividing C.
+        upcast: compute in float32; some checkpoints overflow in fp16 without it.
+
+    Returns:
+        [B, N, C].
+    """
+    dtype = q.dtype
+    if upcast:
+        q, k, v = q.float(), k.float(), v.float()
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # (B, heads, N, d)
+    y = F.scaled_dot_product_attention(q, k, v, scale=1 / math.sqrt(q.shape[-1]))
+    return y.transpose(1, 2).flatten(2).to(dtype)

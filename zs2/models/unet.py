@@ -7,20 +7,16 @@ Diffusion Models; attribute names are the keys of the Hugging Face layout.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zs2.attention import Share, attend
-from zs2.models.layers import Downsample, GroupNorm, ResnetBlock, Upsample
-
-KeysValues = tuple[Tensor, Tensor]
-Prompt = list[KeysValues]
-"""A prompt as the UNet's cross-attentions see it: the keys and values of each, [B, 77, C]."""
+from zs2.attention import Share
+from zs2.condition import Condition, KeysValues
+from zs2.models.layers import Downsample, GroupNorm, ResnetBlock, Upsample, attend
 
 CPU_CACHE = 8 << 20
 """Bytes that a CPU can write and read again without going to memory; 1 to 8 MiB measured alike."""
@@ -90,12 +86,12 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])  # name fixed by the checkpoint
 
     def project(self, context: Tensor) -> KeysValues:
-        """Keys and values."""
+        """Keys and values of a context [B, M, D], each [B, M, C]."""
         return self.to_k(context), self.to_v(context)
 
     def forward(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        # Rows of one clip that share a prompt attend as one long row.
-        q = self.to_q(x).reshape(len(k), -1, x.shape[-1])
+        # Frames of one clip that share a prompt attend as one long row.
+        q = self.to_q(x).reshape(len(k), -1, x.shape[-1])  # (B*F, N, C) or (B, F*N, C)
         h = attend(q, k, v, self.heads, self.upcast).reshape(x.shape)
         del q  # or it would live through the last product
         return self.to_out[0](h)
@@ -143,11 +139,12 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels)
 
-    def forward(self, x: Tensor, prompt: Iterator[KeysValues], share: Share) -> Tensor:
-        h, shared = share(x, self.norm1)
+    def forward(self, x: Tensor, condition: Condition, share: Share) -> Tensor:
+        h, shared = share(x, self.norm1)  # (B*F, N, C)
         x = x + self.attn1(h, *self.attn1.project(shared))
         del h, shared  # or they would live through the feed-forward, where memory peaks
-        x = x + self.attn2(self.norm2(x), *next(prompt))
+        cross = condition.cross.get(self.attn2) or self.attn2.project(condition.prompt)
+        x = x + self.attn2(self.norm2(x), *cross)
         return x + self.ff(self.norm3(x))
 
 
@@ -165,7 +162,7 @@ class SpatialTransformer(nn.Module):
         )
         self.proj_out = project(channels, channels)
 
-    def forward(self, x: Tensor, prompt: Iterator[KeysValues], share: Share) -> Tensor:
+    def forward(self, x: Tensor, condition: Condition, share: Share) -> Tensor:
         height, width = x.shape[-2:]
         h = self.norm(x)
         if self.linear:
@@ -173,7 +170,7 @@ class SpatialTransformer(nn.Module):
         else:
             h = self.proj_in(h).flatten(2).transpose(1, 2)
         for block in self.transformer_blocks:
-            h = block(h, prompt, share)
+            h = block(h, condition, share)
         if self.linear:
             h = self.proj_out(h).transpose(1, 2).unflatten(2, (height, width))
         else:
@@ -214,13 +211,13 @@ class UNetBlock(nn.Module):
         x: Tensor,
         skips: list[Tensor],
         time: Tensor,
-        prompt: Iterator[KeysValues],
+        condition: Condition,
         share: Share,
     ) -> Tensor:
         for i, resnet in enumerate(self.resnets):
             x = resnet(torch.cat([x, skips.pop()], dim=1) if self.up else x, time)
             if self.attentions:
-                x = self.attentions[i](x, prompt, share)
+                x = self.attentions[i](x, condition, share)
             if not self.up:
                 skips.append(x)
         for downsample in self.downsamplers:
@@ -244,11 +241,9 @@ class MidBlock(nn.Module):
         )
         self.attentions = nn.ModuleList([SpatialTransformer(channels, heads, config)])
 
-    def forward(
-        self, x: Tensor, time: Tensor, prompt: Iterator[KeysValues], share: Share
-    ) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, condition: Condition, share: Share) -> Tensor:
         x = self.resnets[0](x, time)
-        x = self.attentions[0](x, prompt, share)
+        x = self.attentions[0](x, condition, share)
         return self.resnets[1](x, time)
 
 
@@ -312,39 +307,42 @@ class UNet(nn.Module):
         """The transformer blocks, in the order of the forward pass."""
         return [m for m in self.modules() if isinstance(m, TransformerBlock)]
 
-    def prompt(self, context: Tensor) -> Prompt:
-        """Embeddings [B, 77, D] to what each cross-attention makes of them: once a clip will do."""
-        return [block.attn2.project(context) for block in self.transformers]
+    def prepare(self, condition: Condition) -> Condition:
+        """The condition with the keys and values of its prompt, which spares each step that work.
+
+        A prompt that changes over the frames stays as it is: a long clip's would fill the memory.
+        """
+        if condition.prompt.ndim == 4:
+            return condition
+        layers = [block.attn2 for block in self.transformers]
+        return replace(condition, cross={a: a.project(condition.prompt) for a in layers})
 
     def forward(
-        self,
-        x: Tensor,
-        t: Tensor,
-        context: Tensor | Prompt,
-        share: Share | None = None,
+        self, x: Tensor, t: Tensor, condition: Condition, share: Share | None = None
     ) -> Tensor:
         """Predict the noise (or v) in x.
 
         Args:
             x: latents [B*F, C, H, W] of any height and width.
             t: timesteps, [] or [B*F].
-            context: prompt embeddings [B, 77, D], or one for each row of x; or what `prompt` made
-                of them, which spares every step that work.
-            share: how the F frames share attention, from `FrameAttention.share`, new for each pass:
-                it takes the layers' states. None leaves every row to itself.
+            condition: what the B clips are told, of these frames.
+            share: how the F frames share attention; None leaves every row to itself.
 
         Returns:
             The prediction [B*F, C, H, W].
         """
-        prompt = iter(self.prompt(context) if isinstance(context, Tensor) else context)
         share = share or Share()
-        time = F.silu(self.time_embedding(t.expand(len(x))))
+        if condition.prompt.ndim == 4:  # one a frame: (B, F, 77, D) to (B*F, 77, D)
+            condition = replace(condition, prompt=condition.prompt.flatten(0, 1))
+        if condition.channels is not None:
+            x = torch.cat([x, condition.channels.flatten(0, 1)], dim=1)
+        time = F.silu(self.time_embedding(t.expand(len(x))))  # (B*F, 4*channels)
 
         x = self.conv_in(x)
         skips = [x]
         for block in self.down_blocks:
-            x = block(x, skips, time, prompt, share)
-        x = self.mid_block(x, time, prompt, share)
+            x = block(x, skips, time, condition, share)  # (B*F, wider, H/2, W/2)
+        x = self.mid_block(x, time, condition, share)
         for block in self.up_blocks:
-            x = block(x, skips, time, prompt, share)
+            x = block(x, skips, time, condition, share)  # (B*F, narrower, 2H, 2W)
         return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))

@@ -10,8 +10,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zs2.attention import attend
-from zs2.models.layers import Downsample, GroupNorm, ResnetBlock, Upsample
+from zs2.models.layers import Downsample, GroupNorm, ResnetBlock, Upsample, attend
 
 EPS = 1e-6  # of every GroupNorm here; the UNet's resnets have 1e-5
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zs2.errors import InputError
+from zs2.json_file import read_json
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 ITEM = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
@@ -102,23 +103,6 @@ def read_header(path: Path) -> dict[str, Entry]:
             f"{path} has {size - 8 - length - end:,} bytes after its end: download it again"
         )
     return {name: entry for name, (_, _, entry) in spans.items()}
-
-
-def read_json(path: Path) -> dict[str, object]:
-    """A JSON object.
-
-    Raises:
-        InputError: the file cannot be read, or holds something else.
-    """
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds no JSON object")
-    return values
 
 
 def find_weights(folder: Path, stem: str) -> dict[str, Entry]:

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zs2.checkpoint import read_json
 from zs2.errors import InputError
+from zs2.json_file import read_json
 
 START = "<|startoftext|>"
 END = "<|endoftext|>"

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zs2.checkpoint import Entry
+from zs2.checkpoint.header import Entry
 from zs2.errors import InputError
-from zs2.family import FAMILY
+from zs2.checkpoint.family import Family
 
 
 def build(
@@ -43,8 +43,8 @@ def build(
         if not same_shape(entries[key].shape, tuple(tensor.shape)):
             found, need = [*entries[key].shape], [*tensor.shape]
             hint = ""
-            if key.endswith("attn2.to_k.weight") and found[-1] in FAMILY:
-                hint = f": the file looks like {FAMILY[found[-1]]}"
+            if key.endswith("attn2.to_k.weight") and (family := Family.of(found[-1])):
+                hint = f": the file looks like {family.value}"
             raise InputError(f"{where}: {key} has shape {found}, expected {need}{hint}")
     model.load_state_dict(_read(entries, expected, device, dtype), strict=True, assign=True)
     return model.eval().requires_grad_(False)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from zs2.checkpoint import PICKLES
+from zs2.checkpoint.header import PICKLES
 from zs2.errors import InputError
 
 SUFFIXES = (".safetensors", *PICKLES)

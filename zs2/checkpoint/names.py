@@ -1,5 +1,5 @@
 """Names in other layouts: where a tensor of the Hugging Face layout lies in a CompVis file, and
-what older folders call it. Data, for `zs2.weights`.
+what older folders call it. Data, for `zs2.checkpoint.load`.
 """
 
 import re

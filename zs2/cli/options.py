@@ -8,7 +8,7 @@ from typing import Any
 from zs2.errors import InputError
 from zs2.noise import per_frame
 from zs2.pipeline import frame_attention, noise_model
-from zs2.terminal import Help, Parser
+from zs2.cli.terminal import Help, Parser
 
 EXAMPLES = """\
 examples:

@@ -1,18 +1,43 @@
-"""DDIM (Song et al.), the paper's Eq. 5 with eta = 0: a table of noise levels and one pure step."""
+"""Noise levels: the diffusion a model was trained with, and the levels that a sampler visits.
 
+    levels = Schedule().levels(50)      # 51 of them, from noise to the clean picture
+    x0, eps = schedule.predicted(x, model(x, levels[0].t), levels[0])
+
+A latent at level t is x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, Eq. 3. The paper
+calls alpha_bar_t alpha_t; it is not the noise model's alpha.
+"""
+
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
+class Level(NamedTuple):
+    """How noisy a latent is.
+
+    Attributes:
+        t: the training step that the model is told; -1 is the clean picture, which it never sees.
+        alpha_bar: the share of the signal's variance.
+    """
+
+    t: float
+    alpha_bar: float
+
+    @property
+    def sigma(self) -> float:
+        """Noise over signal, as k-diffusion counts it: exactly 0 for the clean picture."""
+        return 0.0 if self.t < 0 else math.sqrt((1 - self.alpha_bar) / self.alpha_bar)
+
+
 @dataclass(frozen=True)
-class DDIM:
+class Schedule:
     """The diffusion a model was trained with; the fields are keys of `scheduler_config.json`.
 
-    The defaults are Stable Diffusion's. `alpha_bar` is the paper's alpha_t, the share of the signal
-    that is left at step t; it is not the noise model's alpha.
+    The defaults are Stable Diffusion's.
 
     Raises:
         ValueError: a schedule, spacing or prediction type that is not known.
@@ -52,8 +77,18 @@ class DDIM:
             alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
         return alpha_bar
 
-    def timesteps(self, steps: int) -> list[tuple[int, int]]:
-        """Pairs (t, next t), from the noisiest to the clean picture, which is written -1.
+    def level(self, t: int) -> Level:
+        """The level of a training step; for -1 the clean picture, or what SD's DDIM takes for it.
+
+        Stable Diffusion was released with `set_alpha_to_one` false: its DDIM ends at the level of
+        step 0, where a little noise is left.
+        """
+        if t < 0:
+            return Level(-1, 1.0 if self.set_alpha_to_one else float(self.alpha_bar[0]))
+        return Level(t, float(self.alpha_bar[t]))
+
+    def levels(self, steps: int) -> list[Level]:
+        """The steps + 1 levels of a sampling run, from the noisiest to the clean picture.
 
         Raises:
             ValueError: steps outside 1 .. num_train_timesteps.
@@ -67,32 +102,12 @@ class DDIM:
             ts = [round(total - i * total / steps) - 1 for i in range(steps)]
         else:
             ts = torch.linspace(total - 1, 0, steps, dtype=torch.float64).round().int().tolist()
-        ts = [min(t, total - 1) for t in ts]
-        return list(zip(ts, [*ts[1:], -1], strict=True))
+        return [self.level(min(t, total - 1)) for t in [*ts, -1]]
 
-    def step(self, x: Tensor, prediction: Tensor, t: int, to: int) -> Tensor:
-        """Move latents from noise level t to another, Eq. 5; upwards, this is DDIM inversion.
-
-        Args:
-            x: latents at t, any shape. prediction: what the model says of them, same shape.
-            to: the level to reach; -1 is the clean picture.
-
-        Returns:
-            The latents at `to`.
-        """
-        x0, eps = self.predicted(x, prediction, t)
-        a = self._alpha_bar(to)
-        return a**0.5 * x0 + (1 - a) ** 0.5 * eps
-
-    def predicted(self, x: Tensor, prediction: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """The clean latents x0 and the noise eps that a prediction implies for latents x at t."""
-        a = self._alpha_bar(t)
+    def predicted(self, x: Tensor, prediction: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+        """The clean latents x0 and the noise eps that a prediction implies for latents x."""
+        a = level.alpha_bar
         if self.prediction_type == "v_prediction":
             x0 = a**0.5 * x - (1 - a) ** 0.5 * prediction
             return x0, a**0.5 * prediction + (1 - a) ** 0.5 * x
         return (x - (1 - a) ** 0.5 * prediction) / a**0.5, prediction
-
-    def _alpha_bar(self, t: int) -> float:
-        if t < 0:
-            return 1.0 if self.set_alpha_to_one else float(self.alpha_bar[0])
-        return float(self.alpha_bar[t])

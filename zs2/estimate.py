@@ -1,0 +1,38 @@
+"""How much memory a clip will take, told before it is made."""
+
+import torch
+
+from zs2.denoise import Whole
+from zs2.weights import Weights
+
+
+def clip_memory(
+    weights: Weights,
+    dtype: torch.dtype,
+    device: torch.device,
+    frames: int,
+    latent: tuple[int, int, int],
+    order: Whole,
+    branches: int = 2,
+) -> int:
+    """About how many bytes a clip takes beside the model; a gigabyte is right to a third.
+
+    The larger of one UNet pass and the decoding of one frame, each counted in activations of its
+    widest level as measured, and the gaps that a pass leaves in the heap: those of large tensors go
+    back to the system.
+
+    Args:
+        latent: (C, h, w) of a frame.
+        branches: of the guided prediction.
+    """
+    channels, h, w = latent
+    factor = weights.vae.config.factor
+    rows = min(frames, order.chunk or frames) * (branches if order.together else 1)
+    activation = rows * h * w * weights.unet.config.block_out_channels[0] * dtype.itemsize
+    # A GPU's feed-forward is not in parts: counted, not yet measured.
+    live = 14 if device.type == "cpu" else 20
+    unet = live * activation + min(26 * activation, 256 << 20)
+    pixels = h * w * factor * factor
+    vae = 9 * pixels * weights.vae.config.block_out_channels[0] * dtype.itemsize
+    kept = frames * (3 * pixels + 4 * 5 * channels * h * w)  # uint8; float32
+    return max(unet, vae) + kept

@@ -1,0 +1,157 @@
+"""A shot is what is to be made, a clip is what was made.
+
+Whatever varies by frame is asked for with (start, stop). Features (`zs2.shots`) change a shot;
+orders (`zs2.denoise`) run one, and neither knows the other.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from zs2 import media
+from zs2.attention import FrameAttention, Share
+from zs2.condition import Condition
+from zs2.metrics import flicker, motion
+from zs2.noise import NoiseModel, sample_noise
+from zs2.samplers import Sampler
+from zs2.schedule import Level, Schedule
+from zs2.timeline import PerFrame, per_frame
+
+
+class Model(Protocol):
+    """A denoiser: a UNet, or one that is wrapped."""
+
+    def prepare(self, condition: Condition) -> Condition:
+        """The condition with all that can be made of it once a clip."""
+
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition, share: Share) -> Tensor:
+        """The prediction for latents x [B*F, C, h, w] at timestep t []."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One part of a guided prediction: the sum over branches of weight x prediction.
+
+    Attributes:
+        weights: one a frame, F values.
+        condition: what the model is told.
+    """
+
+    weights: tuple[float, ...]
+    condition: Condition
+
+
+def guidance(
+    cfg: PerFrame, frames: int, prompt: Condition, negative: Condition
+) -> tuple[Branch, ...]:
+    """Classifier-free guidance: negative + cfg (prompt - negative). A cfg of 1 is no guidance."""
+    scale = per_frame("cfg", cfg, frames)
+    if all(s == 1 for s in scale):
+        return (Branch(tuple(scale), prompt),)
+    return Branch(tuple(1 - s for s in scale), negative), Branch(tuple(scale), prompt)
+
+
+Start = Callable[[int, int], Tensor]
+"""(start, stop) -> latents [B, F, C, h, w] of those frames at the shot's first level."""
+
+
+class Noise:
+    """The noise of B clips of F frames, at every step of a sampler.
+
+    Args:
+        model: how frames' noises depend on each other.
+        seeds: B of them.
+        shape: (C, h, w) of a frame.
+        first: the noise to start from [B, F, C, h, w], in place of the model's.
+    """
+
+    def __init__(
+        self,
+        model: NoiseModel,
+        seeds: Sequence[int],
+        frames: int,
+        shape: tuple[int, int, int],
+        device: torch.device,
+        first: Tensor | None = None,
+    ) -> None:
+        self.model, self.seeds, self.frames = model, seeds, frames
+        self.shape, self.device = shape, device
+        self.first = self.sample(0) if first is None else first
+
+    def sample(self, step: int) -> Tensor:
+        """[B, F, C, h, w] float32; step 0 is what sampling starts from."""
+        # An MPS device has no float64, which the search needs.
+        made_on = self.device if self.device.type == "cuda" else "cpu"
+        noise = sample_noise(self.model, self.seeds, self.frames, self.shape, made_on)
+        return noise.to(self.device)
+
+    def __call__(self, start: int, stop: int, step: int = 0) -> Tensor:
+        """The noise of frames start .. stop-1."""
+        return (self.sample(step) if step else self.first)[:, start:stop]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """B clips of F frames, ready to be sampled.
+
+    Attributes:
+        start: the latents that sampling starts from, at levels[0].
+        branches: the parts of the prediction: their weights sum to 1.
+        levels: the noise levels to visit, the last one is the clean picture.
+        noise: of every step; `start` is made of step 0's.
+        settings: B of them, named as the command line's options.
+    """
+
+    model: Model
+    schedule: Schedule
+    frames: int
+    start: Start
+    branches: tuple[Branch, ...]
+    levels: tuple[Level, ...]
+    attention: FrameAttention
+    sampler: Sampler
+    noise: Noise
+    settings: tuple[dict[str, object], ...]
+
+
+@dataclass
+class Clip:
+    """Frames, and the settings that made them.
+
+    Attributes:
+        frames: uint8 RGB [F, H, W, 3].
+        latents: float32 [F, C, h, w], what the frames were decoded from.
+        settings: named as the command line's options; `save` stores them in the file.
+        correlation: of frame 1's noise with the last frame's.
+        shared: whether frames shared their attention.
+    """
+
+    frames: Tensor
+    latents: Tensor
+    settings: dict[str, object]
+    correlation: float
+    shared: bool
+    fps: float = 8.0
+
+    @property
+    def motion(self) -> float:
+        """Mean absolute difference of adjacent frames, 0..255."""
+        return motion(self.frames)
+
+    @property
+    def flicker(self) -> float:
+        """Temporal flickering score, 1 for a still clip."""
+        return flicker(self.frames)
+
+    def save(self, path: str | Path, fps: float | None = None, overwrite: bool = False) -> Path:
+        """Write the clip as .mp4, .gif, .webp or .png, its settings inside (`zs2.media.save`).
+
+        Returns:
+            What was written: the path, or a folder for several frames and .png.
+        """
+        fps = self.fps if fps is None else fps
+        return media.save(Path(path), self.frames, fps, {**self.settings, "fps": fps}, overwrite)
