@@ -15,10 +15,11 @@ from torch import Tensor
 from benchmarks.environment import save
 from benchmarks.models import load
 from benchmarks.timing import alternate
-from zs2.attention import FrameAttention
+from zs2.attention import FrameAttention, Share
+from zs2.condition import Condition
 from zs2.device import DTYPES, pick_device, pick_dtype
 from zs2.pipeline import Pipeline
-from zs2.checkpoint.load import SMALL
+from zs2.weights import SMALL
 
 
 @torch.inference_mode()
@@ -27,15 +28,17 @@ def measure(pipe: Pipeline, frames: int, size: int, seconds: float) -> dict[str,
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(2 * frames, *pipe.latent_shape((size, size)), generator=generator)
     rows = rows.to(pipe.device, pipe.dtype)
-    prompt = pipe.weights.unet.prompt(pipe.encode(["", "a bear dancing on the street"]))
+    condition = Condition(pipe.encode(["", "a bear dancing on the street"]))
+    condition = pipe.weights.unet.prepare(condition)
     t = torch.tensor(500, device=pipe.device)
     kinds = {
-        "momentum": FrameAttention.momentum(0.98, frames),
-        "self": FrameAttention.self_attention(frames),
+        "momentum": FrameAttention(0.98),
+        "self": FrameAttention(0),
     }
 
     def step(attention: FrameAttention) -> Tensor:
-        return pipe.weights.unet(rows, t, prompt, attention.share(pipe.device, keep=False))
+        share = Share(attention.momenta(frames, pipe.device), keep=False)
+        return pipe.weights.unet(rows, t, condition, share)
 
     calls = {kind: partial(step, attention) for kind, attention in kinds.items()}
     return alternate(calls, pipe.device, seconds=seconds)

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 import zs2
-from zs2.schedule import DDIM
 from zs2.models.clip import CLIPText, CLIPTextConfig
+from zs2.models.tokenizer import Tokenizer
 from zs2.models.unet import UNet, UNetConfig
 from zs2.models.vae import VAE, VAEConfig
 from zs2.pipeline import Pipeline
-from zs2.models.tokenizer import Tokenizer
-from zs2.checkpoint.load import SMALL, Sampling, Weights
+from zs2.schedule import Schedule
+from zs2.weights import SMALL, Defaults, Weights
 
 
 def random_network(model: Any, config: Any, device: torch.device, dtype: torch.dtype) -> Any:
@@ -41,9 +41,9 @@ def load(model: Path | None, device: torch.device, dtype: torch.dtype) -> Pipeli
         text_encoder=random_network(CLIPText, CLIPTextConfig(), device, dtype),
         unet=random_network(UNet, UNetConfig(), device, dtype),
         vae=random_network(VAE, VAEConfig(), device, dtype),
-        ddim=DDIM(),
+        schedule=Schedule(),
         name="random",
-        sample=Sampling(512),
+        defaults=Defaults(512),
     )
     return Pipeline(weights, device, dtype)
 

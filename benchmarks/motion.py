@@ -7,7 +7,6 @@ comes with a 95 % bootstrap interval.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,19 @@ import zs2
 from benchmarks.environment import save
 from weights.recipe import judge
 from weights.recipe.scenes import Scene
+from zs2.checkpoint.load import load_clip
 from zs2.device import DTYPES
 from zs2.metrics import appearance_distance, motion
+from zs2.noise import IndependentNoise
 from zs2.pipeline import Clip, Pipeline
-from zs2.checkpoint.load import SMALL, load_clip
+from zs2.weights import SMALL
 
 BATCH = 5
 LADDERS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "lambda at mu 0.98": [(f"{lam:g}", {"lam": lam, "mu": 0.98}) for lam in (0.0, 0.05, 0.1, 0.2)],
     "mu at lambda 0.1": [(f"{mu:g}", {"lam": 0.1, "mu": mu}) for mu in (0.0, 0.5, 0.98, 1.0)],
     "mu at independent noise": [
-        (f"{mu:g}", {"noise": "independent", "mu": mu}) for mu in (0.0, 0.5, 0.98, 1.0)
+        (f"{mu:g}", {"noise": IndependentNoise(), "mu": mu}) for mu in (0.0, 0.5, 0.98, 1.0)
     ],
 }
 
@@ -70,7 +71,7 @@ def main() -> None:
     known: dict[str, list[Clip]] = {}  # the ladders share a rung
 
     def rung(options: dict[str, Any]) -> list[Clip]:
-        key = json.dumps(options, sort_keys=True)
+        key = repr(options)
         if key not in known:
             known[key] = clips(pipe, said, args.frames, args.steps, **options)
         return known[key]

@@ -24,19 +24,22 @@ from torch import Tensor
 from benchmarks.environment import save
 from benchmarks.models import diffusers_pipeline, diffusers_unet, load
 from benchmarks.timing import alternate
-from zs2.attention import FrameAttention
+from zs2.attention import FrameAttention, Share
+from zs2.condition import Condition
+from zs2.denoise import Whole
 from zs2.device import DTYPES, peak_memory, pick_device, pick_dtype
+from zs2.estimate import clip_memory
 from zs2.graph import Graph
 from zs2.noise import DependencyNoise, sample_noise
 from zs2.pipeline import Pipeline
 
 PROMPT = "a bear dancing on the street"
 Result = dict[str, Any]
-OPTIONS: dict[str, Result] = {
-    "zs2": {},
-    "zs2 --chunk 2": {"chunk": 2},
-    "zs2 --split-guidance": {"split_guidance": True},
-    "zs2 --graph": {"graph": True},
+ORDERS = {
+    "zs2": Whole(),
+    "zs2 --chunk 2": Whole(chunk=2),
+    "zs2 --split-guidance": Whole(together=False),
+    "zs2 --graph": Whole(graph=True),
 }
 RIVALS = {
     "diffusers' UNet and DDIM": "StableDiffusionPipeline",
@@ -73,17 +76,17 @@ def phases(pipe: Pipeline, size: int, frames: int, compare: bool, compile: bool)
     noise = sample_noise(DependencyNoise(), [1], frames, shape, device)
     rows = torch.cat([noise[0], noise[0]]).to(pipe.dtype)  # both guidance branches
     context = pipe.encode(["", PROMPT])
-    prompt = unet.prompt(context)  # once a clip
+    condition = unet.prepare(Condition(context))  # once a clip
     t = torch.tensor(500, device=device)
 
     def step(attention: FrameAttention, unet: Callable[..., Tensor] = unet) -> Tensor:
-        return unet(rows, t, prompt, attention.share(device, keep=False))
+        return unet(rows, t, condition, Share(attention.momenta(frames, device), keep=False))
 
-    momentum = FrameAttention.momentum(0.98, frames)
+    momentum = FrameAttention(0.98)
     calls: dict[str, Callable[[], Any]] = {
         "momentum": lambda: step(momentum),
-        "self": lambda: step(FrameAttention.self_attention(frames)),
-        "cross-frame": lambda: step(FrameAttention.cross_frame(frames)),
+        "self": lambda: step(FrameAttention(0)),
+        "cross-frame": lambda: step(FrameAttention(1)),
     }
     if device.type == "cuda":
         for name in ("momentum", "self"):
@@ -126,10 +129,9 @@ def contender(
     name: str, pipe: Pipeline, size: int, frames: int, steps: int, copy: bool
 ) -> Callable[[], Any]:
     """A whole clip from prompt to pixels, by whoever is named; `copy` as for `diffusers_unet`."""
-    if name in OPTIONS:
-        return lambda: pipe(
-            PROMPT, frames=frames, size=(size, size), steps=steps, seed=1, **OPTIONS[name]
-        )
+    if name in ORDERS:
+        order = ORDERS[name]
+        return lambda: pipe(PROMPT, frames=frames, size=size, steps=steps, seed=1, order=order)
     theirs = diffusers_pipeline(RIVALS[name], pipe, copy)
     shared = {"height": size, "width": size, "num_inference_steps": steps, "output_type": "np"}
     if name == "Text2Video-Zero":
@@ -150,9 +152,9 @@ def peak(name: str, model: Path | None, size: int, dtype: str) -> None:
     device = pick_device()
     pipe = load(model, device, DTYPES[dtype])
     estimate = None
-    if name in OPTIONS:
-        chunk, split = OPTIONS[name].get("chunk"), OPTIONS[name].get("split_guidance", False)
-        clip = pipe.memory(8, (size, size), chunk, split)
+    if name in ORDERS:
+        latent = pipe.latent_shape(size)
+        clip = clip_memory(pipe.weights, pipe.dtype, device, 8, latent, ORDERS[name])
         estimate = ((peak_memory(device) or 0) + clip) / 1e6
     contender(name, pipe, size, 8, 2, copy=False)()
     print(json.dumps({"estimate, MB": estimate, "peak, MB": (peak_memory(device) or 0) / 1e6}))
@@ -181,7 +183,7 @@ def main() -> None:
     if not args.alone and not find_spec("diffusers"):
         print("diffusers is not installed: zs2 is measured alone", file=sys.stderr)
         args.alone = True
-    names = [n for n in OPTIONS if gpu or n != "zs2 --graph"] + [*([] if args.alone else RIVALS)]
+    names = [n for n in ORDERS if gpu or n != "zs2 --graph"] + [*([] if args.alone else RIVALS)]
     results: Result = {}
     for dtype in dict.fromkeys(args.dtypes):
         pipe = load(args.model, device, DTYPES[dtype])

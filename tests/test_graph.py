@@ -4,10 +4,11 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from shots import shot_of
 
 import zs2
 from zs2 import denoise
-from zs2.attention import FrameAttention
+from zs2.denoise import Whole
 from zs2.graph import Graph
 
 
@@ -40,28 +41,18 @@ def test_a_recorded_function_sees_each_new_input(monkeypatch):
 def test_the_loop_records_when_asked(random_pipe, monkeypatch, asked):
     recorded = []
     monkeypatch.setattr(denoise, "Graph", lambda predict: recorded.append(predict) or predict)
-    weights, context = random_pipe.weights, random_pipe.encode(["a ball"])
-    steps = denoise.denoising_steps(
-        weights.unet,
-        weights.ddim,
-        torch.randn(1, 2, 4, 8, 8),
-        context,
-        None,
-        weights.ddim.timesteps(2),
-        attention=FrameAttention.momentum(0.98, 2),
-        graph=asked,
-    )
-    assert len(list(steps)) == 2
+    shot = shot_of(random_pipe, "a ball", frames=2, steps=2)
+    assert len(list(Whole(graph=asked)(shot))) == 2
     assert len(recorded) == asked
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 # The last chunk of 9 frames is a single one: other kernels than the first's.
-@pytest.mark.parametrize("options", [{}, {"chunk": 8}, {"split_guidance": True}])
+@pytest.mark.parametrize("options", [{}, {"chunk": 8}, {"together": False}])
 def test_a_graph_gives_the_same_clip(options):
     pipe = zs2.load(device="cuda", dtype="fp32")
     made = [
-        pipe("a red ball at night", frames=9, steps=6, seed=1, graph=graph, **options).latents
+        pipe("a ball", frames=9, steps=6, seed=1, order=Whole(graph=graph, **options)).latents
         for graph in (False, True)
     ]
     torch.testing.assert_close(made[1], made[0], rtol=1e-4, atol=1e-4)
@@ -69,4 +60,4 @@ def test_a_graph_gives_the_same_clip(options):
 
 def test_only_cuda_has_graphs():
     with pytest.raises(ValueError, match="graph needs a CUDA device, and this is cpu"):
-        zs2.load(device="cpu")("a ball", graph=True)
+        zs2.load(device="cpu")("a ball", order=Whole(graph=True))

@@ -14,9 +14,13 @@ from folders import edit_json, refused
 from safetensors.torch import save_file
 
 from zs2 import inspect, media
+from zs2.checkpoint.family import PRESETS, Family
+from zs2.checkpoint.load import COMPONENTS, single_file_names
 from zs2.checkpoint.names import PREFIX
-from zs2.cli.options import build_parser, check, read_prompts
-from zs2.checkpoint.load import SMALL, single_file_names
+from zs2.cli import request
+from zs2.cli.options import build_parser
+from zs2.denoise import Whole
+from zs2.weights import SMALL
 
 
 def run(capsys, path):
@@ -42,12 +46,9 @@ def sparse(path, shapes):
 @pytest.fixture(scope="module")
 def sd15():
     """Names and shapes of an SD 1.5 single file."""
-    from zs2.checkpoint.load import COMPONENTS
-
     shapes = {}
-    for (model, config), names in zip(
-        COMPONENTS.values(), single_file_names({}).values(), strict=True
-    ):
+    names_of = single_file_names({}, PRESETS[Family.SD1])
+    for (model, config), names in zip(COMPONENTS.values(), names_of.values(), strict=True):
         with torch.device("meta"):
             tensors = model(config()).state_dict()
         shapes |= {names[key]: tuple(tensor.shape) for key, tensor in tensors.items()}
@@ -105,7 +106,13 @@ def test_other_kinds(capsys, tmp_path):
 def test_a_clip_gives_the_command_that_makes_it_again(capsys, tmp_path, random_pipe, suffix):
     prompt = '-it\'s "a" ball; $HOME'
     clip = random_pipe(
-        prompt, frames=2, lam=[0, 0.5], seed=3, negative="a b", split_guidance=True, size=(24, 16)
+        prompt,
+        frames=2,
+        lam=[0, 0.5],
+        seed=3,
+        negative="a b",
+        order=Whole(together=False),
+        size=(24, 16),
     )
     path = clip.save(tmp_path / f"clip{suffix}", fps=5)
     status, out, _ = run(capsys, path)
@@ -113,7 +120,7 @@ def test_a_clip_gives_the_command_that_makes_it_again(capsys, tmp_path, random_p
     command = shlex.split(out.splitlines()[-1])
     assert command[:3] == ["python", "-m", "zs2.sample"]
     args = build_parser().parse_args(command[3:])
-    assert read_prompts(args) == [prompt]
+    assert request.prompts(args) == [prompt]
     assert (args.negative, args.seed, args.fps) == ("a b", 3, 5)
     assert args.output == path.with_name(f"clip-again{suffix}")
     assert (args.lam, args.size, args.split_guidance) == ((0, 0.5), (24, 16), True)
@@ -124,8 +131,8 @@ def test_every_prompt_comes_back(capsys, tmp_path, random_pipe, prompt):
     clip = random_pipe(prompt, frames=1, seed=1, negative="blur", cfg=1)
     _, out, _ = run(capsys, clip.save(tmp_path / "a.png"))
     args = build_parser().parse_args(shlex.split(out.splitlines()[-1])[3:])
-    check(args)
-    assert read_prompts(args) == [prompt]
+    request.check(args)
+    assert request.prompts(args) == [prompt]
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,18 @@ CODE = """
 import sys
 import torch
 from benchmarks.models import load
+from zs2.denoise import Whole
 from zs2.device import peak_memory
+from zs2.estimate import clip_memory
 
 cpu = torch.device("cpu")
 pipe = load(None, cpu, torch.bfloat16)
 loaded = peak_memory(cpu)
-shape = {"frames": int(sys.argv[1]), "size": (256, 256), "chunk": 8}
-pipe("x", steps=2, seed=1, **shape)
-print(peak_memory(cpu) - loaded, pipe.memory(**shape))
+frames, order = int(sys.argv[1]), Whole(chunk=8)
+pipe("x", steps=2, seed=1, frames=frames, size=256, order=order)
+latent = pipe.latent_shape(256)
+estimate = clip_memory(pipe.weights, pipe.dtype, cpu, frames, latent, order)
+print(peak_memory(cpu) - loaded, estimate)
 """
 
 

@@ -9,7 +9,11 @@ import pytest
 import torch
 from torch._dynamo.exc import TorchDynamoException
 
-from zs2 import media, sample, terminal
+from zs2 import media, sample
+from zs2.attention import FrameAttention
+from zs2.cli import make, terminal
+from zs2.denoise import Whole
+from zs2.noise import DependencyNoise, MixedNoise
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 def run(random_pipe, monkeypatch, tmp_path, capsys):
     """Run the command in an empty folder: exit status, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sample, "load", lambda **_: random_pipe)
+    monkeypatch.setattr(make, "load", lambda **_: random_pipe)
 
     def run(*argv):
         try:
@@ -127,7 +131,7 @@ def test_values_for_each_frame(run, tmp_path):
         (["a", "--alpha", "0.5"], "alpha"),
         (["a", "--noise", "mixed", "--alpha", "2"], "alpha"),
         (["a", "--candidates", "0"], "candidates"),
-        (["a", "--chunk", "0"], "--chunk"),
+        (["a", "--chunk", "0"], "chunk"),
         (["a", "--steps", "0"], "--steps"),
         (["a", "--steps", "1001"], "--steps"),
         (["a", "--cfg", "nan"], "--cfg"),
@@ -139,7 +143,8 @@ def test_values_for_each_frame(run, tmp_path):
         (["a", "--fps", "51", "-o", "a.gif"], "fps of gif"),
         (["a", "--noise", "independent", "--lam", "0.5"], "--lam has no use"),
         (["a", "--noise", "mixed", "--candidates", "3"], "--candidates has no use"),
-        (["a", "--attention", "self", "--mu", "0.5"], "--mu has no use"),
+        (["a", "--lam", "0:(0.1), 0:(0.2)"], "two values"),
+        (["a", "--cfg", "1e300"], "--cfg"),
         (["a", "--cfg", "1", "-n", "blue"], "--negative has no use"),
         (["a", "red", "ball"], "quotes"),
         (["a", "--seed", "-1"], "--seed"),
@@ -206,14 +211,14 @@ def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
 
     class Recorder:
         device, weights, multiple = random_pipe.device, random_pipe.weights, random_pipe.multiple
-        memory = random_pipe.memory
+        dtype, latent_shape = random_pipe.dtype, random_pipe.latent_shape
 
         def __call__(self, prompt, **options):
             asked.update(options, prompt=prompt)
-            return random_pipe(prompt, **options | {"graph": False})
+            return random_pipe(prompt, **options | {"order": Whole()})
 
-    monkeypatch.setattr(sample, "load", lambda **options: loaded.update(options) or Recorder())
-    monkeypatch.setattr(sample, "pick_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(make, "load", lambda **options: loaded.update(options) or Recorder())
+    monkeypatch.setattr(make, "pick_device", lambda _: torch.device("cuda"))
     status, _, err = run(
         *("a ball", "-m", "here", "--prediction", "v", "--tokenizer", "words", "--compile"),
         *("--dtype", "bf16", "--device", "cpu", "-n", "blur", "--size", "24x16", "--steps", 3),
@@ -239,19 +244,14 @@ def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
         "cfg": 2.5,
         "seed": 4,
         "frames": 2,
-        "lam": 0.5,
-        "mu": (0, 0.5),
-        "candidates": 3,
-        "noise": "dependency",
-        "attention": "momentum",
-        "chunk": 1,
-        "split_guidance": True,
-        "graph": True,
+        "noise": DependencyNoise(0.5, candidates=3),
+        "attention": FrameAttention((0, 0.5)),
+        "order": Whole(chunk=1, together=False, graph=True),
     }
     assert asked == expected
-    run("-p", "b", "--noise", "mixed", "--alpha", 0.5, "--attention", "self", "-o", "b.gif")
-    assert (asked["prompt"], asked["noise"], asked["alpha"]) == ("b", "mixed", 0.5)
-    assert (asked["attention"], asked["graph"]) == ("self", False)
+    run("-p", "b", "--noise", "mixed", "--alpha", 0.5, "-o", "b.gif")
+    assert (asked["prompt"], asked["noise"]) == ("b", MixedNoise(0.5))
+    assert (asked["attention"], asked["order"]) == (FrameAttention(), Whole())
     assert media.read_settings(tmp_path / "a.gif")["fps"] == 5
 
 
@@ -276,7 +276,7 @@ def test_a_long_prompt_makes_a_name_that_fits(run, tmp_path):
 
 
 def test_more_memory_than_there_is_is_said_before_sampling(run, monkeypatch):
-    monkeypatch.setattr(sample, "free_memory", lambda _: 3 << 20)
+    monkeypatch.setattr(make, "free_memory", lambda _: 3 << 20)
     status, _, err = run("a ball", "--frames", 8, "-o", "a.gif")
     assert status == 0
     assert err == (

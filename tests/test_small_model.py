@@ -7,8 +7,9 @@ import torch
 
 import zs2
 from weights.recipe import judge, scenes
-from zs2.noise import IndependentNoise, sample_noise
 from zs2.checkpoint.load import load_clip
+from zs2.denoise import Whole
+from zs2.noise import IndependentNoise, sample_noise
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "weights" / "tiny"
@@ -69,7 +70,7 @@ def test_chunks_make_the_same_pictures_in_the_default_precision():
     for seed, scene in enumerate(judge.prompts(20)):
         whole = pipe(scene.caption, seed=seed).frames.float()
         for chunk in (1, 3):
-            part = pipe(scene.caption, seed=seed, chunk=chunk).frames.float()
+            part = pipe(scene.caption, seed=seed, order=Whole(chunk)).frames.float()
             error = (part - whole).square().mean().clamp(min=1e-9)
             worst = min(worst, float(10 * torch.log10(255**2 / error)))
     print(f"worst PSNR {worst:.1f} dB")

@@ -1,5 +1,7 @@
 """The UNet against diffusers', and what frames that share attention must give."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ from torch._dynamo.testing import CompileCounter
 
 from benchmarks.momentum_in_diffusers import MomentumProcessor
 from zs2.attention import FrameAttention, Share
+from zs2.condition import Condition
 from zs2.models import unet
 from zs2.models.unet import UNet, UNetConfig
 
@@ -42,7 +45,7 @@ def inputs(config: dict, rows: int, height: int, width: int) -> tuple[torch.Tens
 def compare(config: dict, rows: int, height: int, width: int) -> float:
     ours, theirs = pair(config)
     x, t, context = inputs(config, rows, height, width)
-    return error(ours(x, t, context), theirs(x, t, context).sample)
+    return error(ours(x, t, Condition(context)), theirs(x, t, context).sample)
 
 
 @pytest.mark.parametrize("config", [SMALL_UNET, SMALL_SD15, SMALL_SD21], ids=["two", "1.5", "2.1"])
@@ -63,27 +66,30 @@ def shared():
     x, _, _ = inputs(SMALL_UNET, 3, 6, 5)
     x = torch.cat([x, x.flip(0) * 0.7, x.roll(1, 0) + 0.3])[:8]
     context = torch.randn(1, 7, 24, generator=torch.Generator().manual_seed(2))
-    return ours, theirs, x, torch.tensor(400), context
+    return ours, theirs, x, torch.tensor(400), Condition(context)
 
 
 MU = (0.0, 0.9, 0.5, 0.98, 1.0, 0.3, 0.98, 0.7)
-CPU = torch.device("cpu")
 
 
-def share(mu: tuple[float, ...], *chunk) -> Share:
-    return FrameAttention(mu).share(CPU, *chunk)
+def share(mu: tuple[float, ...], start=0, stop=None, before=None, keep=True) -> Share:
+    return Share(FrameAttention(mu).momenta(len(mu))[start:stop], before, keep)
 
 
 @torch.inference_mode()
-def test_one_prompt_for_all_rows_is_one_for_each(shared):
+def test_one_prompt_for_all_frames_is_one_for_each(shared):
     ours, _, x, t, context = shared
-    torch.testing.assert_close(ours(x, t, context), ours(x, t, context.expand(8, -1, -1)))
+    each = Condition(context.prompt[:, None].expand(1, 8, -1, -1))
+    torch.testing.assert_close(ours(x, t, context), ours(x, t, each))
 
 
 @torch.inference_mode()
 def test_a_prompt_can_be_projected_once(shared):
     ours, _, x, t, context = shared
-    assert ours(x, t, ours.prompt(context)).equal(ours(x, t, context))
+    prepared = ours.prepare(context)
+    assert len(prepared.cross) == len(ours.transformers)
+    other = replace(prepared, prompt=context.prompt * 2)  # what is prepared is what is read
+    assert ours(x, t, other).equal(ours(x, t, context))
 
 
 @torch.inference_mode()
@@ -93,7 +99,7 @@ def test_momentum_is_eq_2_on_keys_and_values(shared):
 
     processors = theirs.attn_processors
     theirs.set_attn_processor(MomentumProcessor(torch.tensor(MU)))
-    expected = theirs(x, t, context.expand(8, -1, -1)).sample
+    expected = theirs(x, t, context.prompt.expand(8, -1, -1)).sample
     theirs.set_attn_processor(processors)
     assert error(ours(x, t, context, share(MU)), expected) <= TOLERANCE
     assert error(ours(x, t, context), expected) > 0.01
@@ -113,9 +119,10 @@ def test_chunks_that_hand_over_their_state_are_the_whole(shared, chunk):
         state = part.state
     assert error(torch.cat(parts), whole) <= TOLERANCE
     assert len(state) == len(ours.transformers) == 4
-    for ours_state, expected in zip(state, once.state, strict=True):
-        assert ours_state.dtype == torch.float32
-        torch.testing.assert_close(ours_state, expected, rtol=1e-4, atol=1e-5)
+    assert state.keys() == once.state.keys() == {block.norm1 for block in ours.transformers}
+    for norm, expected in once.state.items():
+        assert state[norm].dtype == torch.float32
+        torch.testing.assert_close(state[norm], expected, rtol=1e-4, atol=1e-5)
 
 
 @torch.inference_mode()
@@ -125,7 +132,8 @@ def test_a_clip_has_one_state_however_many_chunks(shared):
     ours(x[:4], t, context, first)
     second = share(MU, 4, 8, first.state)
     ours(x[4:], t, context, second)
-    assert [s.data_ptr() for s in first.state] == [s.data_ptr() for s in second.state]
+    for norm, state in first.state.items():
+        assert second.state[norm].data_ptr() == state.data_ptr()
 
 
 @torch.inference_mode()
@@ -157,7 +165,7 @@ def test_torch_compile_needs_one_graph_for_the_first_chunk_and_one_for_the_rest(
 def test_frame_1_is_the_image_models(shared):
     ours, _, x, t, context = shared
     clip = ours(x, t, context, share(MU))
-    still = ours(x[:1], t, context, share(MU[:1]))
+    still = ours(x[:1], t, context, Share(FrameAttention(0.98).momenta(1)))
     image = ours(x[:1], t, context)
     assert still.equal(image)
     assert error(clip[:1], image) <= TOLERANCE
@@ -166,11 +174,11 @@ def test_frame_1_is_the_image_models(shared):
 @torch.inference_mode()
 def test_clips_of_a_batch_do_not_mix(shared):
     ours, _, x, t, context = shared
-    contexts = torch.cat([context, context * 0.5])
+    contexts = Condition(torch.cat([context.prompt, context.prompt * 0.5]))
     both = ours(x, t, contexts, share(MU[:4]))
     for clip in range(2):
         rows = slice(4 * clip, 4 * clip + 4)
-        alone = ours(x[rows], t, contexts[clip : clip + 1], share(MU[:4]))
+        alone = ours(x[rows], t, Condition(contexts.prompt[clip : clip + 1]), share(MU[:4]))
         assert error(both[rows], alone) <= TOLERANCE
 
 

@@ -38,8 +38,6 @@ class Condition:
         prompts = [c.prompt for c in conditions]
         frames = next((p.shape[1] for p in prompts if p.ndim == 4), None)
         if frames:  # prompts that do not change stand beside one that does
-            prompts = [
-                p if p.ndim == 4 else p[:, None].expand(-1, frames, -1, -1) for p in prompts
-            ]
+            prompts = [p if p.ndim == 4 else p[:, None].expand(-1, frames, -1, -1) for p in prompts]
         channels = [c.channels for c in conditions if c.channels is not None]
         return Condition(torch.cat(prompts), torch.cat(channels) if channels else None)

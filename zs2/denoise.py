@@ -50,12 +50,9 @@ class Whole:
         """Yields (x, x0) [B, F, C, h, w] after every step.
 
         Raises:
-            ValueError: a graph without a CUDA device.
             NumericalError: NaN or Inf appeared; the step is named.
         """
         x = shot.start(0, shot.frames)
-        if self.graph and x.device.type != "cuda":
-            raise ValueError(f"graph needs a CUDA device, and this is {x.device}: leave it out")
         predict: Callable[[Tensor, Tensor], Tensor] = Predictor(
             shot, x.device, self.chunk or shot.frames, self.together
         )
@@ -66,20 +63,31 @@ class Whole:
         times = dict(zip(ts, torch.tensor(ts, device=x.device), strict=True))
 
         def denoise(x: Tensor, level: Level) -> tuple[Tensor, Tensor]:
-            return shot.schedule.predicted(x, predict(x, times[level.t]), level)
+            x0, eps = shot.schedule.predicted(x, predict(x, times[level.t]), level)
+            if shot.correct:
+                x0 = shot.correct(x0, 0, shot.frames)
+                eps = (x - level.alpha_bar**0.5 * x0) / (1 - level.alpha_bar) ** 0.5
+            return x0, eps
 
         def fresh(step: int) -> Tensor:
             return shot.noise(0, shot.frames, step)
 
         finite, steps = FiniteCheck(x.device), len(shot.levels) - 1
-        for step, (x, x0) in enumerate(shot.sampler(denoise, x, shot.levels, fresh), start=1):
-            if broken := finite(x, step, wait=step == steps):
+        sampling = shot.sampler(denoise, x, shot.levels, fresh)
+        for step, (latents, clean) in enumerate(sampling, start=1):
+            if broken := finite(latents, step, wait=step == steps):
                 raise NumericalError(
                     f"in the latents at step {broken} of {steps} "
                     f"(t = {shot.levels[broken - 1].t:g})",
                     shot.branches[0].condition.prompt.dtype,
                 )
-            yield x, x0
+            if step == steps and shot.correct:
+                latents = shot.correct(latents, 0, shot.frames)
+            yield latents, clean
+
+
+WHOLE = Whole()
+"""The usual order."""
 
 
 class Predictor:

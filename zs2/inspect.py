@@ -9,39 +9,22 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from zs2.checkpoint.build import expected_shapes, same_shape
-from zs2.checkpoint.header import Entry, read_header, read_json
 from zs2.checkpoint.config import read_config
-from zs2.errors import InputError
-from zs2.checkpoint.family import FAMILY, describe, unusual_input
+from zs2.checkpoint.family import INPUTS, Family, identify, unusual_input
+from zs2.checkpoint.header import Entry, read_header
 from zs2.checkpoint.hub import here
-from zs2.checkpoint.names import HARMLESS, PREFIX
-from zs2.cli.terminal import Parser, answer, print_anything, say
 from zs2.checkpoint.load import COMPONENTS, single_file_names, tensors
+from zs2.checkpoint.names import HARMLESS, PREFIX
+from zs2.cli.options import TABLE
+from zs2.cli.terminal import Parser, answer, print_anything, say
+from zs2.errors import InputError
+from zs2.json_file import read_json
 
 CLIPS = (".mp4", ".gif", ".webp", ".png")
-OPTIONS = (  # of python -m zs2.sample
-    "model",
-    "prediction",
-    "tokenizer",
-    "negative",
-    "size",
-    "steps",
-    "cfg",
-    "seed",
-    "frames",
-    "lam",
-    "mu",
-    "noise",
-    "alpha",
-    "candidates",
-    "attention",
-    "fps",
-    "chunk",
-    "split-guidance",
-    "dtype",
-)
+OPTIONS = {option.name: option for option in TABLE if option.stored}
 
 
 def describe_clip(path: Path) -> Iterator[str]:
@@ -87,10 +70,11 @@ def describe_folder(path: Path) -> Iterator[str]:
         raise InputError(f"{path} holds neither a Stable Diffusion model nor a clip of zs2's")
     if "unet" in present:
         values = read_json(path / "unet/config.json")
-        width, channels = values.get("cross_attention_dim"), values.get("in_channels", 4)
-        kind = FAMILY.get(width if isinstance(width, int) else 0, "Stable Diffusion")
-        odd = unusual_input(channels) if isinstance(channels, int) else None
-        yield f"{path}: {kind} folder{f', {odd}' if odd else ''}"
+        family = Family.of(values.get("cross_attention_dim"))
+        kind = family.value if family else "Stable Diffusion"
+        channels: Any = values.get("in_channels", 4)
+        use = f", {odd}" if (odd := unusual_input(channels)) else INPUTS[channels]
+        yield f"{path}: {kind} folder{use}"
     for name in present:
         entries = tensors(path, name)
         where = path / name / "config.json"
@@ -112,14 +96,14 @@ def describe_folder(path: Path) -> Iterator[str]:
 def describe_file(path: Path) -> Iterator[str]:
     """A single file: what it is, and its networks, a line each."""
     entries = read_header(path)
-    kind = describe(entries)
-    yield f"{path}: {kind}, {_size(entries)}"
-    if kind != "SD 1.x":
+    kind = identify(entries)
+    yield f"{path}: {kind.words}, {_size(entries)}"
+    if kind.preset is None:
         return
     used: set[str] = set()
-    for part, table in single_file_names(entries).items():
-        model, config = COMPONENTS[part]
-        expected = {table[key]: shape for key, shape in expected_shapes(model, config()).items()}
+    for part, table in single_file_names(entries, kind.preset).items():
+        shapes = expected_shapes(COMPONENTS[part][0], getattr(kind.preset, part))
+        expected = {table[key]: shape for key, shape in shapes.items()}
         used |= set(expected)
         inside = {
             k: e

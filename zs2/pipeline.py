@@ -21,7 +21,7 @@ import zs2
 from zs2.attention import FrameAttention
 from zs2.checkpoint.load import load_weights
 from zs2.condition import Condition
-from zs2.denoise import Whole
+from zs2.denoise import WHOLE, Whole
 from zs2.device import DTYPES, pick_device, pick_dtype
 from zs2.errors import NumericalError
 from zs2.noise import NOISES, DependencyNoise, NoiseModel, correlation
@@ -32,6 +32,8 @@ from zs2.weights import SMALL, Weights
 
 Feature = Callable[["Pipeline", Shot], Shot]
 """What changes a shot before it is run: see `zs2.shots`."""
+Progress = Callable[[int, int, Tensor], object]
+"""Told (step, steps, clean latents [B, F, C, h, w] as predicted) after each step."""
 
 
 class Pipeline:
@@ -59,8 +61,8 @@ class Pipeline:
         attention: FrameAttention | None = None,
         sampler: Sampler = ddim,
         features: Sequence[Feature] = (),
-        order: Whole = Whole(),
-        progress: Callable[[int, int], object] | None = None,
+        order: Whole = WHOLE,
+        progress: Progress | None = None,
     ) -> "Clip | list[Clip]":
         """Sample one clip, or one for each of several prompts (section 5, Algorithm 1).
 
@@ -77,7 +79,7 @@ class Pipeline:
             sampler: see `zs2.samplers`.
             features: what changes the shot before it is run, in this order: see `zs2.shots`.
             order: how the shot is run: the same clip in less memory, or faster.
-            progress: called with (step, steps) after each step.
+            progress: told (step, steps, the clean latents predicted so far) after each step.
 
         Returns:
             A clip for a string, a list of clips for a sequence of prompts.
@@ -96,9 +98,8 @@ class Pipeline:
         noise = _either("lam", lam, "noise", noise, DependencyNoise)
         attention = _either("mu", mu, "attention", attention, FrameAttention)
 
-        eps = Noise(
-            noise, _seeds(seed, prompts), frames, self.latent_shape(size), self.device, latents
-        )
+        shape = self.latent_shape(size)
+        eps = Noise(noise, _seeds(seed, prompts), frames, shape, self.device, latents)
         branches = guidance(
             cfg,
             frames,
@@ -136,6 +137,9 @@ class Pipeline:
         )
         for feature in features:
             shot = feature(self, shot)
+        extra = self.weights.unet.config.in_channels - shape[0]
+        if extra and any(b.condition.channels is None for b in shot.branches):
+            raise ValueError("this model edits frames by instruction: give it some (--edit)")
         clips = self.film(shot, order, progress)
         return clips[0] if isinstance(prompt, str) else clips
 
@@ -143,18 +147,21 @@ class Pipeline:
     def film(
         self,
         shot: Shot,
-        order: Whole = Whole(),
-        progress: Callable[[int, int], object] | None = None,
+        order: Whole = WHOLE,
+        progress: Progress | None = None,
     ) -> list[Clip]:
         """Run a shot and decode its B clips.
 
         Raises:
+            ValueError: a graph without a CUDA device.
             NumericalError: NaN or Inf appeared; the step or frame is named.
         """
+        if order.graph and self.device.type != "cuda":
+            raise ValueError(f"graph needs a CUDA device, and this is {self.device}: leave it out")
         steps = len(shot.levels) - 1
-        for step, (latents, _) in enumerate(order(shot), start=1):
+        for step, (latents, clean) in enumerate(order(shot), start=1):
             if progress:
-                progress(step, steps)
+                progress(step, steps, clean)
         with torch.inference_mode(False):  # tensors that may be changed and learnt from
             kept = latents.cpu().clone()
         first = shot.noise(0, shot.frames)[:, [0, -1]]
@@ -187,6 +194,17 @@ class Pipeline:
         """Prompts to embeddings [B, 77, D]."""
         ids = self.weights.tokenizer.encode(list(prompts)).to(self.device)
         return self.weights.text_encoder(ids)
+
+    @torch.inference_mode()
+    def picture(self, frames: Tensor) -> Tensor:
+        """Frames uint8 [F, H, W, 3] to the latents that the UNet knows, [F, C, h, w] float32.
+
+        The mode of the VAE's posterior, one frame at a time.
+        """
+        pixels = frames.permute(0, 3, 1, 2).to(self.device) / 127.5 - 1  # (F, 3, H, W)
+        vae = self.weights.vae
+        means = [vae.encode(one[None].to(self.dtype))[0].float() for one in pixels]
+        return torch.cat(means) * vae.config.scaling_factor
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
@@ -244,7 +262,9 @@ def _either(short: str, value: Any, name: str, made: Any, kind: type) -> Any:
     if value is None:
         return kind() if made is None else made
     if made is not None:
-        raise ValueError(f"{short} is short for {name}={kind.__name__}({short}): give one of the two")
+        raise ValueError(
+            f"{short} is short for {name}={kind.__name__}({short}): give one of the two"
+        )
     return kind(_plain(value))
 
 

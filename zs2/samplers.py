@@ -9,8 +9,8 @@ A sampler knows no network. It gets four things and keeps its history in local v
     levels     the levels to visit, the last is the clean picture (`zs2.schedule`)
     fresh      step -> noise like x, for samplers that add some; steps count from 1
 
-and yields (x, x0) after every step: the latents at the next level, and the clean ones that the step
-predicted. `fresh` draws from the clip's own noise model, so that what is added at a step is as alike
+and yields (x, x0) after every step: the latents at the next level, and the clean ones that the
+step predicted. `fresh` draws from the clip's own noise model: what is added at a step is as alike
 in neighbouring frames as the first noise is, and no frame flickers on its own.
 """
 

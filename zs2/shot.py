@@ -48,8 +48,14 @@ class Branch:
 def guidance(
     cfg: PerFrame, frames: int, prompt: Condition, negative: Condition
 ) -> tuple[Branch, ...]:
-    """Classifier-free guidance: negative + cfg (prompt - negative). A cfg of 1 is no guidance."""
+    """Classifier-free guidance: negative + cfg (prompt - negative). A cfg of 1 is no guidance.
+
+    Raises:
+        ValueError: a cfg that is no number, or so large that nothing could come of it.
+    """
     scale = per_frame("cfg", cfg, frames)
+    if not all(abs(s) < 1e4 for s in scale):
+        raise ValueError(f"cfg must be a number below 10,000, got {cfg}")
     if all(s == 1 for s in scale):
         return (Branch(tuple(scale), prompt),)
     return Branch(tuple(1 - s for s in scale), negative), Branch(tuple(scale), prompt)
@@ -57,6 +63,8 @@ def guidance(
 
 Start = Callable[[int, int], Tensor]
 """(start, stop) -> latents [B, F, C, h, w] of those frames at the shot's first level."""
+Correct = Callable[[Tensor, int, int], Tensor]
+"""(x0, start, stop) -> x0: what is known of the clean latents of those frames, put in."""
 
 
 class Noise:
@@ -66,7 +74,10 @@ class Noise:
         model: how frames' noises depend on each other.
         seeds: B of them.
         shape: (C, h, w) of a frame.
-        first: the noise to start from [B, F, C, h, w], in place of the model's.
+        first: the noise to start from, [F, C, h, w] or [B, F, C, h, w], in place of the model's.
+
+    Raises:
+        ValueError: a seed, count or size is out of range, or `first` has another shape.
     """
 
     def __init__(
@@ -80,7 +91,13 @@ class Noise:
     ) -> None:
         self.model, self.seeds, self.frames = model, seeds, frames
         self.shape, self.device = shape, device
-        self.first = self.sample(0) if first is None else first
+        self.first = self.sample(0) if first is None else self.given(first)
+
+    def given(self, first: Tensor) -> Tensor:
+        expected = [len(self.seeds), self.frames, *self.shape]
+        if [*first.shape] not in (expected, expected[1:]):
+            raise ValueError(f"latents are {[*first.shape]}, expected {expected}")
+        return first.to(self.device, torch.float32).expand(expected)
 
     def sample(self, step: int) -> Tensor:
         """[B, F, C, h, w] float32; step 0 is what sampling starts from."""
@@ -104,6 +121,7 @@ class Shot:
         levels: the noise levels to visit, the last one is the clean picture.
         noise: of every step; `start` is made of step 0's.
         settings: B of them, named as the command line's options.
+        correct: what each step's clean latents, and the last ones, are corrected by.
     """
 
     model: Model
@@ -116,6 +134,11 @@ class Shot:
     sampler: Sampler
     noise: Noise
     settings: tuple[dict[str, object], ...]
+    correct: Correct | None = None
+
+    def told(self, **settings: object) -> tuple[dict[str, object], ...]:
+        """The settings with a feature's own among them."""
+        return tuple({**own, **settings} for own in self.settings)
 
 
 @dataclass

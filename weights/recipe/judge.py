@@ -20,11 +20,11 @@ import zs2
 from benchmarks.environment import save
 from weights.recipe import scenes
 from weights.recipe.scenes import Scene
+from zs2.checkpoint.load import load_clip
 from zs2.device import DTYPES
 from zs2.models.clip import CLIP
-from zs2.pipeline import Clip, Pipeline
 from zs2.models.tokenizer import Tokenizer
-from zs2.checkpoint.load import load_clip
+from zs2.pipeline import Clip, Pipeline
 
 VALUES = {"colour": tuple(scenes.COLOURS), "place": scenes.PLACES, "thing": scenes.THINGS}
 

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from weights.recipe import scenes
 from weights.recipe.loop import fit, log
-from zs2.schedule import DDIM
+from zs2.condition import Condition
 from zs2.models.clip import CLIP, CLIPTextConfig, CLIPVisionConfig
+from zs2.models.tokenizer import Tokenizer
 from zs2.models.unet import UNet, UNetConfig
 from zs2.models.vae import VAE, VAEConfig
-from zs2.models.tokenizer import Tokenizer
+from zs2.schedule import Schedule
 
 SIZE = 64  # pixels
 POOL = 196608  # scenes drawn once and kept
@@ -309,7 +310,7 @@ def train_unet(work: Path, latents: Tensor, texts: Tensor, empty: Tensor, captio
     for key, parameter in model.named_parameters():  # each residual branch begins at zero
         if key.endswith(("conv2.weight", "proj_out.weight", "conv_out.weight")):
             nn.init.zeros_(parameter)
-    alpha_bar = DDIM().alpha_bar.float()
+    alpha_bar = Schedule().alpha_bar.float()
 
     def loss(generator: torch.Generator) -> Tensor:
         index = torch.randint(len(latents), (64,), generator=generator)
@@ -323,7 +324,7 @@ def train_unet(work: Path, latents: Tensor, texts: Tensor, empty: Tensor, captio
         context = texts[caption[index].where(~dropped, empty)].float()
         x = a.sqrt() * x + (1 - a).sqrt() * eps
         with torch.autocast("cpu", torch.bfloat16):
-            predicted = model(x, t, context)
+            predicted = model(x, t, Condition(context))
         snr = a / (1 - a)
         return ((predicted.float() - eps).square() * (snr.clamp(max=5) / snr)).mean()
 

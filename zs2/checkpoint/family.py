@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 from zs2.checkpoint.header import Entry
 from zs2.checkpoint.names import PREFIX
@@ -90,7 +91,7 @@ def identify(entries: Mapping[str, Entry]) -> Kind:
     return Kind("not a model that zs2 knows")
 
 
-def unusual_input(channels: object) -> str | None:
+def unusual_input(channels: Any) -> str | None:
     """What a UNet is that takes what zs2 cannot give it; None for the others."""
     if channels in INPUTS:
         return None

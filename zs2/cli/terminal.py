@@ -41,7 +41,7 @@ def answer(line: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def progress_bar(step: int, steps: int) -> None:
+def progress_bar(step: int, steps: int, _: object = None) -> None:
     """A bar on stderr, where that is a terminal."""
     if sys.stderr.isatty():
         done = 30 * step // steps

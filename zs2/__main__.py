@@ -1,0 +1,42 @@
+"""One command for all: python -m zs2 COMMAND, and the same as zs2 COMMAND once it is installed."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import zs2
+from zs2.cli.terminal import answer, say
+
+COMMANDS = {
+    "sample": "make a video from a prompt",
+    "inspect": "say what a checkpoint is, or how a clip was made",
+}
+USAGE = "\n".join(
+    [
+        "usage: zs2 COMMAND [options]",
+        "",
+        "Training-free text-to-video from any Stable Diffusion checkpoint.",
+        "",
+        *(f"  {name:<12}{what}" for name, what in COMMANDS.items()),
+        "",
+        "zs2 COMMAND --help shows a command's options, zs2 --version the version.",
+    ]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    command, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if command in ("-h", "--help"):
+        answer(USAGE)
+    elif command == "--version":
+        answer(f"zs2 {zs2.__version__}")
+    elif command in COMMANDS:
+        return import_module(f"zs2.{command}").main(rest)
+    else:
+        say(f"{command} is no command: use {' or '.join(COMMANDS)}")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""What was asked for: the words of a command line become the objects that the pipeline takes.
+
+Impossible values are refused here, before a model is loaded, by those objects themselves.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
+from typing import TypeVar
+
+from zs2.attention import FrameAttention
+from zs2.denoise import Whole
+from zs2.errors import InputError
+from zs2.noise import NOISES, NoiseModel
+from zs2.timeline import per_frame
+
+T = TypeVar("T")
+
+OF_NOISE = tuple(dict.fromkeys(f.name for kind in NOISES.values() for f in fields(kind)))
+"""The options that one noise model or another has."""
+BY_FRAME = ("lam", "mu", "alpha", "cfg")
+"""The options that may have a value for each frame."""
+
+
+def refused(make: Callable[[], T]) -> T:
+    """What `make` returns.
+
+    Raises:
+        InputError: it refused a value.
+    """
+    try:
+        return make()
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse the impossible values that no object below holds.
+
+    Raises:
+        InputError: the value is named.
+    """
+    for option, lowest in {"steps": 1, "frames": 1}.items():
+        value = getattr(args, option)
+        if value is not None and value < lowest:
+            raise InputError(f"--{option} must be at least {lowest}, got {value}")
+    if args.seed is not None and not 0 <= args.seed < 2**63:
+        raise InputError(f"--seed must lie in 0..2^63-1, got {args.seed}")
+    if args.cfg == 1 and args.negative is not None:
+        raise InputError("--negative has no use with --cfg 1, which is no guidance")
+    for name in BY_FRAME:
+        if (value := getattr(args, name)) is not None:
+            numbers = refused(partial(per_frame, name, value, args.frames))
+            if name == "cfg" and not all(abs(x) < 1e4 for x in numbers):
+                raise InputError(f"--cfg must be a number below 10,000, got {value}")
+
+
+def noise(args: argparse.Namespace) -> NoiseModel:
+    """The noise model; an option that it has no use for is refused."""
+    name = args.noise or "dependency"
+    kind = NOISES[name]
+    given = {o: getattr(args, o) for o in OF_NOISE if getattr(args, o) is not None}
+    if unused := given.keys() - {f.name for f in fields(kind)}:
+        raise InputError(
+            f"--{min(unused)} has no use with --noise {name}: leave one of the two out"
+        )
+    return refused(lambda: kind(**given))
+
+
+def attention(args: argparse.Namespace) -> FrameAttention:
+    return FrameAttention() if args.mu is None else refused(lambda: FrameAttention(args.mu))
+
+
+def order(args: argparse.Namespace) -> Whole:
+    return refused(lambda: Whole(args.chunk, not args.split_guidance, args.graph))
+
+
+def prompts(args: argparse.Namespace) -> list[str]:
+    """The prompt, or the lines of --prompts-file; `#` begins a comment.
+
+    Raises:
+        InputError: both or none are given, or the file has none.
+    """
+    given = [p for p in (args.prompt, args.named, args.prompts_file) if p is not None]
+    if len(given) != 1:
+        raise InputError('give either a "PROMPT" or --prompts-file FILE')
+    if args.prompts_file is None:
+        return given
+    try:
+        text = args.prompts_file.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{args.prompts_file} cannot be read as text: {error}") from error
+    lines = (line.strip() for line in text.split("\n"))
+    found = [line for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise InputError(f"{args.prompts_file} holds no prompt: write one a line")
+    return found

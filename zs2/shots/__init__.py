@@ -1,0 +1,7 @@
+"""What the method can do beside text to video: one file a capability.
+
+Each is a feature: it holds what it needs and, called with a pipeline and a shot, returns the shot
+changed. They go one after the other, and none knows another:
+
+    pipe("a ball at night", features=[Init(frames, strength=0.6), Travel({8: "a ball at noon"})])
+"""

@@ -1,0 +1,45 @@
+"""Change only a part of given frames: the rest comes back as it was."""
+
+from dataclasses import dataclass, replace
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from zs2.pipeline import Pipeline
+from zs2.shot import Shot
+from zs2.shots.init import held
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Outside the mask every step's clean latents are the original's.
+
+    The sampler then walks there from the noised original back to the original itself, whichever
+    sampler it is, and what is inside sees a whole picture at every step.
+
+    Attributes:
+        frames: the original, uint8 [F, H, W, 3] of the clip's size, or a single one.
+        mask: what may change, [F, H, W] in 0..1, or a single one. A latent pixel changes if any
+            of its pixels may.
+
+    Raises:
+        ValueError: frames or mask do not fit the clip.
+    """
+
+    frames: Tensor
+    mask: Tensor
+
+    def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
+        z = held(pipe, shot, self.frames)  # (1, F, C, h, w)
+        if self.mask.shape[1:] != self.frames.shape[1:3] or len(self.mask) not in (1, shot.frames):
+            raise ValueError(
+                f"the mask is {[*self.mask.shape]}, and the clip needs 1 or {shot.frames} of "
+                f"{[*self.frames.shape[1:3]]}"
+            )
+        mask = (self.mask.to(z) > 0.5).float()[:, None]  # (1 or F, 1, H, W)
+        mask = F.max_pool2d(mask, pipe.multiple).expand(shot.frames, -1, -1, -1)[None]
+
+        def correct(x0: Tensor, start: int, stop: int) -> Tensor:
+            return z[:, start:stop].lerp(x0, mask[:, start:stop])
+
+        return replace(shot, correct=correct)
