@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from zs2.checkpoint.build import expected_shapes, same_shape
@@ -22,6 +23,7 @@ from zs2.cli.options import TABLE
 from zs2.cli.terminal import Parser, answer, print_anything, say
 from zs2.errors import InputError
 from zs2.json_file import read_json
+from zs2.weights import SMALL
 
 CLIPS = (".mp4", ".gif", ".webp", ".png")
 OPTIONS = {option.name: option for option in TABLE if option.stored}
@@ -46,7 +48,9 @@ def command_line(settings: Mapping[str, object]) -> str:
     words = ["python", "-m", "zs2.sample"]
     words.append(f"--prompt={prompt}" if prompt.startswith("-") else prompt)
     for option, value in _given(settings).items():
-        if option in OPTIONS:
+        if option in OPTIONS and OPTIONS[option].repeat and isinstance(value, list):
+            words += [word for item in value for word in (f"--{option}", *map(str, item))]
+        elif option in OPTIONS:
             # Joined with "=", a value that begins with a dash is not taken for an option.
             words.append(f"--{option}" if value is True else f"--{option}={_text(value)}")
     return shlex.join(words)
@@ -85,6 +89,10 @@ def describe_folder(path: Path) -> Iterator[str]:
             yield f"{name:<15}{_size(entries)}, not supported: {error}"
         else:
             yield f"{name:<15}{_size(entries)}{_difference(shapes, entries)}"
+    own = path / "zs2.json"
+    known = read_json(own).get("words") if own.exists() else None
+    if isinstance(known, list):
+        yield from wrap(f"{'words':<15}{' '.join(map(str, known))}", 96, subsequent_indent=" " * 15)
     scheduler = path / "scheduler/scheduler_config.json"
     values = read_json(scheduler) if scheduler.exists() else {}
     yield f"{'prediction':<15}{values.get('prediction_type', 'epsilon')}"
@@ -154,7 +162,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m zs2.inspect",
         description="Say what a checkpoint is, or how a clip was made.",
     )
-    parser.add_argument("path", metavar="PATH")
+    parser.add_argument(
+        "path",
+        metavar="PATH",
+        nargs="?",
+        default=str(SMALL),
+        help="a checkpoint, or a clip that zs2 made (default: the small model)",
+    )
     args = parser.parse_args(argv)
     print_anything()
     try:

@@ -24,10 +24,11 @@ from zs2.condition import Condition
 from zs2.denoise import WHOLE, Whole
 from zs2.device import DTYPES, pick_device, pick_dtype
 from zs2.errors import NumericalError
-from zs2.noise import NOISES, DependencyNoise, NoiseModel, correlation
-from zs2.samplers import SAMPLERS, Sampler, ddim
+from zs2.draws import RNG, NoiseModel
+from zs2.noise import NOISES, DependencyNoise, correlation
+from zs2.samplers import SAMPLERS, Sampler, ddim, usual_spacing
 from zs2.shot import Clip, Noise, Shot, guidance
-from zs2.timeline import PerFrame
+from zs2.timeline import Keyframes, PerFrame
 from zs2.weights import SMALL, Weights
 
 Feature = Callable[["Pipeline", Shot], Shot]
@@ -60,6 +61,8 @@ class Pipeline:
         latents: Tensor | None = None,
         attention: FrameAttention | None = None,
         sampler: Sampler = ddim,
+        spacing: str | None = None,
+        rng: RNG = "zs2",
         features: Sequence[Feature] = (),
         order: Whole = WHOLE,
         progress: Progress | None = None,
@@ -77,6 +80,10 @@ class Pipeline:
                 each other.
             latents: the first noise itself, [F, C, h, w] or [B, F, C, h, w].
             sampler: see `zs2.samplers`.
+            spacing: where the noise levels lie, see `zs2.schedule.SPACINGS`; None takes the usual
+                ones of the sampler and model.
+            rng: whose noise frame 1 starts from: "zs2", "cpu" (ComfyUI, diffusers) or "cuda"
+                (A1111), so that it is the picture that this seed makes there.
             features: what changes the shot before it is run, in this order: see `zs2.shots`.
             order: how the shot is run: the same clip in less memory, or faster.
             progress: told (step, steps, the clean latents predicted so far) after each step.
@@ -99,7 +106,8 @@ class Pipeline:
         attention = _either("mu", mu, "attention", attention, FrameAttention)
 
         shape = self.latent_shape(size)
-        eps = Noise(noise, _seeds(seed, prompts), frames, shape, self.device, latents)
+        eps = Noise(noise, _seeds(seed, prompts), frames, shape, self.device, rng, latents)
+        spacing = spacing or usual_spacing(sampler, schedule.timestep_spacing)
         branches = guidance(
             cfg,
             frames,
@@ -112,7 +120,7 @@ class Pipeline:
             frames=frames,
             start=eps,
             branches=branches,
-            levels=tuple(schedule.levels(steps)),
+            levels=tuple(schedule.levels(steps, spacing)),
             attention=attention,
             sampler=sampler,
             noise=eps,
@@ -129,6 +137,8 @@ class Pipeline:
                     "steps": steps,
                     "cfg": _plain(cfg),
                     **_names(noise, attention, sampler),
+                    "schedule": spacing,
+                    "rng": rng,
                     "dtype": next(k for k, dtype in DTYPES.items() if dtype == self.dtype),
                     "prediction": schedule.prediction_type.removesuffix("_prediction"),
                 }
@@ -295,6 +305,8 @@ def _plain(value: Any) -> Any:
     """Numbers as settings are stored: Python's own for those of torch and numpy."""
     if hasattr(value, "tolist"):
         value = value.tolist()
+    if isinstance(value, Keyframes):
+        return str(value)
     if isinstance(value, list | tuple):
         return tuple(v.tolist() if hasattr(v, "tolist") else v for v in value)
     return value

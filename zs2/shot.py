@@ -16,7 +16,8 @@ from zs2 import media
 from zs2.attention import FrameAttention, Share
 from zs2.condition import Condition
 from zs2.metrics import flicker, motion
-from zs2.noise import NoiseModel, sample_noise
+from zs2.draws import RNG, NoiseModel
+from zs2.noise import sample_noise
 from zs2.samplers import Sampler
 from zs2.schedule import Level, Schedule
 from zs2.timeline import PerFrame, per_frame
@@ -74,6 +75,7 @@ class Noise:
         model: how frames' noises depend on each other.
         seeds: B of them.
         shape: (C, h, w) of a frame.
+        rng: whose noise frame 1 has, see `zs2.draws.Draws`.
         first: the noise to start from, [F, C, h, w] or [B, F, C, h, w], in place of the model's.
 
     Raises:
@@ -87,10 +89,11 @@ class Noise:
         frames: int,
         shape: tuple[int, int, int],
         device: torch.device,
+        rng: RNG = "zs2",
         first: Tensor | None = None,
     ) -> None:
         self.model, self.seeds, self.frames = model, seeds, frames
-        self.shape, self.device = shape, device
+        self.shape, self.device, self.rng = shape, device, rng
         self.first = self.sample(0) if first is None else self.given(first)
 
     def given(self, first: Tensor) -> Tensor:
@@ -103,7 +106,8 @@ class Noise:
         """[B, F, C, h, w] float32; step 0 is what sampling starts from."""
         # An MPS device has no float64, which the search needs.
         made_on = self.device if self.device.type == "cuda" else "cpu"
-        noise = sample_noise(self.model, self.seeds, self.frames, self.shape, made_on)
+        model, seeds = self.model, self.seeds
+        noise = sample_noise(model, seeds, self.frames, self.shape, made_on, step, self.rng)
         return noise.to(self.device)
 
     def __call__(self, start: int, stop: int, step: int = 0) -> Tensor:

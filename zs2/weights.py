@@ -19,11 +19,15 @@ SMALL = next(
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a model is sampled with unless the user says otherwise: pixels, steps, guidance."""
+    """What a model is sampled with unless the user says otherwise: pixels, steps, guidance.
+
+    `words` are all that it knows, where these are few.
+    """
 
     size: int
     steps: int = 50
     cfg: float = 7.5
+    words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.steps < 1:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from weights.recipe import scenes
 from weights.recipe.train import (
     PROJECTION,
     UNET_CONFIG,
@@ -138,7 +139,7 @@ def main() -> None:
             "vae": ["diffusers", "AutoencoderKL"],
         },
     )
-    write_json(out / "zs2.json", SAMPLE)
+    write_json(out / "zs2.json", {**SAMPLE, "words": scenes.words()})
 
 
 if __name__ == "__main__":

@@ -79,6 +79,11 @@ def every() -> list[Scene]:
     return [Scene(*values) for values in itertools.product(*ATTRIBUTES.values())]
 
 
+def words() -> list[str]:
+    """All the words of all captions."""
+    return sorted({word for scene in every() for word in scene.caption.split()})
+
+
 def sample(n: int, seed: int, held_out: bool = False) -> list[Scene]:
     """n scenes, uniform in each attribute but for "a" and no size, which take half each.
 

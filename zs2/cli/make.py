@@ -7,17 +7,25 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from torch import Tensor
+
 from zs2 import media
-from zs2.cli import request
+from zs2.cli import inputs, request
+from zs2.cli.options import PROMPT_AT, SOURCE
+from zs2.cli.sheet import write_sheet
 from zs2.cli.terminal import answer, progress_bar, say
 from zs2.denoise import Whole
 from zs2.device import compile_failed, free_memory, out_of_memory, peak_memory, pick_device
 from zs2.errors import InputError, NumericalError
 from zs2.estimate import clip_memory
 from zs2.pipeline import Pipeline, load
+from zs2.samplers import SAMPLERS
 from zs2.shot import Clip
+from zs2.weights import SMALL, Weights
 
 LESS_MEMORY = "try a smaller --size, fewer frames at a time (--chunk 2), or --split-guidance"
 
@@ -46,92 +54,148 @@ def make(args: argparse.Namespace) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class Job:
+    """One clip to make."""
+
+    prompt: str
+    seed: int
+    path: Path
+
+
 def run(args: argparse.Namespace) -> None:
-    request.check(args)
+    given = inputs.source(args)
+    frames = inputs.frame_count(args, given)
+    request.check(args, frames)
     noise, attention, order = request.noise(args), request.attention(args), request.order(args)
-    prompts = request.prompts(args)
-    seed = secrets.randbelow(2**32) if args.seed is None else args.seed
-    paths = outputs(args, prompts, seed)
-    if args.graph and (device := pick_device(args.device)).type != "cuda":
+    fps = args.fps or (given and given.fps) or 8.0
+    jobs = planned(args, request.prompts(args), frames, fps)
+    if args.sheet is not None:
+        media.check_output(args.sheet, 1, overwrite=True)
+    if args.preview is not None:
+        media.check_output(args.preview, 1, overwrite=True)
+    if not jobs:
+        return say("all clips are there already")
+    if args.graph and (device := pick_device(args.device or "auto")).type != "cuda":
         raise InputError(f"--graph needs a CUDA device, and this is {device}: leave it out")
-    given = {} if args.model is None else {"model": args.model}
     pipe = load(
-        **given,
-        device=args.device,
+        SMALL if args.model is None else args.model,
+        device=args.device or "auto",
         dtype=args.dtype or "auto",
         prediction=args.prediction,
         tokenizer=args.tokenizer,
         compile=args.compile,
     )
-    size = fit_size(args.size, pipe)
     total = pipe.weights.schedule.num_train_timesteps
     if (args.steps or pipe.weights.defaults.steps) > total:
         raise InputError(f"--steps must be at most {total} for this model, got {args.steps}")
-    announce(pipe, args.frames, size, order)
-    for prompt, path in zip(prompts, paths, strict=True):
+    size = inputs.clip_size(args, given, pipe)
+    announce(pipe, frames, size, order)
+    features = request.features(
+        args,
+        inputs.fitted(given, frames, size) if given else None,
+        inputs.mask(args, frames, size),
+    )
+    told = {o.name: getattr(args, o.name.replace("-", "_")) for o in (*SOURCE, PROMPT_AT)}
+    told = {name: str(v) if isinstance(v, Path) else v for name, v in told.items() if v}
+    stills = []
+    for job in jobs:
+        warn_of_unknown_words(job.prompt, pipe.weights)
         began = time.monotonic()
-        clip = pipe(
-            prompt,
-            negative=args.negative or "",
-            frames=args.frames,
-            size=size,
-            steps=args.steps,
-            cfg=args.cfg,
-            seed=seed,
-            noise=noise,
-            attention=attention,
-            order=order,
-            progress=progress_bar,
+        clip = request.refused(
+            partial(
+                pipe,
+                job.prompt,
+                negative=args.negative or "",
+                frames=frames,
+                size=size,
+                steps=args.steps,
+                cfg=args.cfg,
+                seed=job.seed,
+                noise=noise,
+                attention=attention,
+                sampler=SAMPLERS[args.sampler or "ddim"],
+                spacing=args.schedule,
+                rng=args.rng or "zs2",
+                features=features,
+                order=order,
+                progress=Progress(pipe, args.preview),
+            )
         )
         assert isinstance(clip, Clip)
+        clip.settings.update(told)
         seconds = time.monotonic() - began
         try:
-            written = clip.save(path, args.fps, args.overwrite)
+            written = clip.save(job.path, fps, args.overwrite)
         except InputError as error:  # it was free when sampling began: never lose what was sampled
-            spare = path.with_stem(f"{path.stem}-{secrets.token_hex(3)}")
-            written = clip.save(spare, args.fps)
+            spare = job.path.with_stem(f"{job.path.stem}-{secrets.token_hex(3)}")
+            written = clip.save(spare, fps)
             say(f"{error}; written to {written} instead")
         answer(summary(clip, pipe, seconds, written))
+        stills.append(clip.frames[0])
+    if args.sheet is not None:
+        answer(str(write_sheet(args.sheet, stills, [f"seed {job.seed}" for job in jobs])))
 
 
-def outputs(args: argparse.Namespace, prompts: Sequence[str], seed: int) -> list[Path]:
-    """Where each clip goes; every one is checked now, before any sampling.
+def planned(
+    args: argparse.Namespace, prompts: Sequence[str], frames: int, fps: float
+) -> list[Job]:
+    """What to make and where it goes; every path is checked now, before any sampling.
 
     Raises:
         InputError: a path cannot be written to.
     """
-    if args.output is not None and len(prompts) > 1:
-        name: Path = args.output
-        if not name.name:
-            raise InputError(f"--output {name} names no file: end it in .mp4, .gif, .webp or .png")
-        paths = [name.with_stem(f"{name.stem}-{i:04d}") for i in range(1, len(prompts) + 1)]
-    elif args.output is not None:
-        paths = [args.output]
-    else:
-        suffix = ".png" if args.frames == 1 else ".mp4"
-        paths = []
-        for i, prompt in enumerate(prompts, start=1):
-            words = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:60]
-            # A file's name holds 255 bytes.
-            words = words.encode()[:200].decode(errors="ignore").rstrip("-") or "clip"
+    first = secrets.randbelow(2**32) if args.seed is None else args.seed
+    wanted = [(prompt, first + i) for prompt in prompts for i in range(args.count)]
+    name: Path | None = args.output
+    if name is not None and not name.name:
+        raise InputError(f"--output {name} names no file: end it in .mp4, .gif, .webp or .png")
+    jobs = []
+    for i, (prompt, seed) in enumerate(wanted, start=1):
+        if name is not None:
+            path = name.with_stem(f"{name.stem}-{i:04d}") if len(wanted) > 1 else name
+        else:
             number = f"{i:04d}-" if len(prompts) > 1 else ""  # prompts may repeat
-            paths.append(Path(f"{number}{words}-{seed}{suffix}"))
-    for path in paths:
-        media.check_output(path, args.frames, args.overwrite)
-        media.check_fps(path, args.fps)
-    return paths
+            suffix = ".png" if frames == 1 else ".mp4"
+            path = Path(f"{number}{words_of(prompt)}-{seed}{suffix}")
+        if args.skip_existing and media.target(path, frames).exists():
+            continue
+        media.check_output(path, frames, args.overwrite)
+        media.check_fps(path, fps)
+        jobs.append(Job(prompt, seed, path))
+    return jobs
 
 
-def fit_size(sides: tuple[int, int] | None, pipe: Pipeline) -> tuple[int, int]:
-    """Round a size to what the model can do, and say so; the model's own where none is given."""
-    usual = pipe.weights.defaults.size
-    if sides is None:
-        return usual, usual
-    m = pipe.multiple
-    width, height = (max(m, (side + m // 2) // m * m) for side in sides)
-    if (width, height) != sides:
-        say(f"size {sides[0]}x{sides[1]} rounded to {width}x{height}, a multiple of {m}")
-    return width, height
+def words_of(prompt: str) -> str:
+    """A prompt as a part of a file's name, which holds 255 bytes in all."""
+    words = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:60]
+    return words.encode()[:200].decode(errors="ignore").rstrip("-") or "clip"
+
+
+def warn_of_unknown_words(prompt: str, weights: Weights) -> None:
+    """A small model takes a word that it does not know for a random thing: say so."""
+    words = re.findall(r"[^\W\d_]+", prompt.lower())
+    unknown = [word for word in dict.fromkeys(words) if word not in weights.defaults.words]
+    if weights.defaults.words and unknown:
+        say(
+            f"the small model does not know {', '.join(unknown[:5])}: "
+            "its words are listed by python -m zs2.inspect"
+        )
+
+
+class Progress:
+    """The bar, and a picture of the clip so far every 5 steps."""
+
+    def __init__(self, pipe: Pipeline, preview: Path | None) -> None:
+        self.pipe, self.preview = pipe, preview
+
+    def __call__(self, step: int, steps: int, clean: Tensor) -> None:
+        progress_bar(step, steps)
+        if self.preview is not None and (step % 5 == 0 or step == steps):
+            some = clean[0, :: -(-clean.shape[1] // 8)]  # up to 8 frames
+            frames = self.pipe.decode(some)
+            sheet = media.contact_sheet(frames, min(4, len(frames)))
+            media.save(self.preview, sheet[None], 1, {"step": step}, overwrite=True)
 
 
 def announce(pipe: Pipeline, frames: int, size: tuple[int, int], order: Whole) -> None:

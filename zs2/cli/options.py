@@ -117,9 +117,28 @@ PICTURE = (
     Option("-s --steps", "N", "denoising steps (default: the model's)", int),
     Option("--cfg", "X", "guidance scale, 1 is none (default: the model's)", values),
     Option("--seed", "N", "default: a random one, printed", int),
+    Option(
+        "--sampler",
+        "NAME",
+        "ddim (default), euler, euler-a, dpm++2m, dpm++2m-sde, unipc or lcm",
+        ("ddim", "euler", "euler-a", "dpm++2m", "dpm++2m-sde", "unipc", "lcm"),
+    ),
+    Option(
+        "--schedule",
+        "NAME",
+        "noise levels: karras, exponential, sgm-uniform, trailing or ays (default: the model's)",
+        ("karras", "exponential", "sgm-uniform", "trailing", "ays"),
+    ),
+    Option(
+        "--rng",
+        "NAME",
+        "whose picture a seed is: zs2 (default), cpu (ComfyUI, diffusers) or cuda (A1111)",
+        ("zs2", "cpu", "cuda"),
+    ),
 )
+PROMPT_AT = Option("--prompt-at", "FRAME TEXT", "travel to this prompt; repeatable", repeat=2)
 MOTION = (
-    Option("--frames", "N", "1 is a still (default: 8)", int, 8),
+    Option("--frames", "N", "1 is a still (default: 8, or as many as a video has)", int),
     Option(
         "--lam --lambda",
         "X",
@@ -134,10 +153,18 @@ MOTION = (
         values,
     ),
     Option(
+        "--inertia",
+        "X",
+        "smoothness: how long a direction of the noise lasts; 0 is the paper's walk",
+        values,
+    ),
+    Option("--loop", "", "the last frame leads back to the first", sets=("noise", "loop")),
+    PROMPT_AT,
+    Option(
         "--noise",
         "KIND",
-        "dependency (default), independent, mixed or progressive",
-        ("dependency", "independent", "mixed", "progressive"),
+        "dependency (default), independent, mixed, progressive or loop",
+        ("dependency", "independent", "mixed", "progressive", "loop"),
     ),
     Option(
         "--alpha",
@@ -159,6 +186,24 @@ MOTION = (
         ("exact", "iterative"),
     ),
 )
+SOURCE = (
+    Option(
+        "--init", "PATH", "start from a picture, a video or a folder of frames, not noise", Path
+    ),
+    Option(
+        "--strength", "X", "how much of --init may change, 0..1 (default: 0.6; --invert: 1)", float
+    ),
+    Option("--mask", "PATH", "only what is white here may change of --init", Path),
+    Option("--invert", "", "start from the noise that leads to --init: keeps its layout"),
+    Option("--edit", "PATH", "the prompt is an instruction: for Instruct-Pix2Pix models", Path),
+    Option("--image-cfg", "X", "how near an edit stays to its frames (default: 1.5)", float),
+    Option(
+        "--method",
+        "NAME",
+        "a rival: text2video-zero, or ddim, frame by frame",
+        ("text2video-zero", "ddim"),
+    ),
+)
 OUTPUT = (
     Option(
         "-o --output",
@@ -167,9 +212,21 @@ OUTPUT = (
         Path,
         stored=False,
     ),
-    Option("--fps", "X", "frames a second (default: 8)", float, 8),
+    Option("--fps", "X", "frames a second (default: 8, or a video's own)", float),
     Option("--overwrite", "", "replace the file if it exists", stored=False),
-    Option("--prompts-file", "FILE", "one prompt a line: a clip of each", Path, stored=False),
+    Option("--skip-existing", "", "leave out what is there already", stored=False),
+    Option(
+        "--prompts-file",
+        "FILE",
+        "one prompt a line: a clip of each; # begins a comment",
+        Path,
+        stored=False,
+    ),
+    Option("--count", "N", "make N, with seeds that follow each other", int, 1, stored=False),
+    Option("--sheet", "FILE", "a .png of all first frames with their seeds", Path, stored=False),
+    Option(
+        "--preview", "FILE", "a .png of the clip so far, every 5 steps", Path, stored=False
+    ),
 )
 SPEED = (
     Option("--chunk", "N", "frames computed at a time: same clip, less memory", int),
@@ -185,12 +242,13 @@ GROUPS = {
     "model": MODEL,
     "picture": PICTURE,
     "motion": MOTION,
+    "from pictures and videos": SOURCE,
     "output": OUTPUT,
     "speed and memory": SPEED,
 }
 NOTES = {
     "motion": """\
---lam, --mu, --alpha and --cfg may differ by frame: --frames 4 --lam 0,0.1,0.1,0.2
+--lam, --inertia, --mu, --alpha and --cfg may differ by frame: --frames 4 --lam 0,0.1,0.1,0.2
 or key frames, with straight lines between: --lam "0:(0.01), 24:(0.1)\"""",
 }
 TABLE = tuple(option for rows in GROUPS.values() for option in rows)

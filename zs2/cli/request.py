@@ -9,17 +9,29 @@ from dataclasses import fields
 from functools import partial
 from typing import TypeVar
 
+from torch import Tensor
+
 from zs2.attention import FrameAttention
 from zs2.denoise import Whole
 from zs2.errors import InputError
 from zs2.noise import NOISES, NoiseModel
+from zs2.pipeline import Feature
+from zs2.shots.edit import Edit
+from zs2.shots.init import Init
+from zs2.shots.invert import Invert
+from zs2.shots.mask import Mask
+from zs2.shots.per_frame import PerFrame
+from zs2.shots.text2video_zero import Text2VideoZero
+from zs2.shots.travel import Travel
 from zs2.timeline import per_frame
 
 T = TypeVar("T")
 
+METHODS: dict[str, type[Feature]] = {"text2video-zero": Text2VideoZero, "ddim": PerFrame}
+
 OF_NOISE = tuple(dict.fromkeys(f.name for kind in NOISES.values() for f in fields(kind)))
 """The options that one noise model or another has."""
-BY_FRAME = ("lam", "mu", "alpha", "cfg")
+BY_FRAME = ("lam", "inertia", "mu", "alpha", "cfg")
 """The options that may have a value for each frame."""
 
 
@@ -35,23 +47,30 @@ def refused(make: Callable[[], T]) -> T:
         raise InputError(str(error)) from None
 
 
-def check(args: argparse.Namespace) -> None:
+def check(args: argparse.Namespace, frames: int) -> None:
     """Refuse the impossible values that no object below holds.
+
+    Args:
+        frames: F of the clip.
 
     Raises:
         InputError: the value is named.
     """
-    for option, lowest in {"steps": 1, "frames": 1}.items():
+    for option in ("steps", "frames", "count"):
         value = getattr(args, option)
-        if value is not None and value < lowest:
-            raise InputError(f"--{option} must be at least {lowest}, got {value}")
-    if args.seed is not None and not 0 <= args.seed < 2**63:
+        if value is not None and value < 1:
+            raise InputError(f"--{option} must be at least 1, got {value}")
+    if args.seed is not None and not 0 <= args.seed <= 2**63 - args.count:
         raise InputError(f"--seed must lie in 0..2^63-1, got {args.seed}")
+    needs = {"strength": "init", "invert": "init", "image_cfg": "edit"}
+    for option, other in needs.items():
+        if getattr(args, option) not in (None, False) and getattr(args, other) is None:
+            raise InputError(f"--{option.replace('_', '-')} has no use without --{other}")
     if args.cfg == 1 and args.negative is not None:
         raise InputError("--negative has no use with --cfg 1, which is no guidance")
     for name in BY_FRAME:
         if (value := getattr(args, name)) is not None:
-            numbers = refused(partial(per_frame, name, value, args.frames))
+            numbers = refused(partial(per_frame, name, value, frames))
             if name == "cfg" and not all(abs(x) < 1e4 for x in numbers):
                 raise InputError(f"--cfg must be a number below 10,000, got {value}")
 
@@ -74,6 +93,29 @@ def attention(args: argparse.Namespace) -> FrameAttention:
 
 def order(args: argparse.Namespace) -> Whole:
     return refused(lambda: Whole(args.chunk, not args.split_guidance, args.graph))
+
+
+def features(args: argparse.Namespace, frames: Tensor | None, mask: Tensor | None) -> list[Feature]:
+    """What changes the shot.
+
+    Args:
+        frames: of --init or --edit, as the clip needs them.
+        mask: of --mask.
+    """
+    made: list[Feature] = []
+    if args.method is not None:
+        made.append(METHODS[args.method]())
+    if frames is not None and args.init is not None:
+        kind = Invert if args.invert else Init
+        strength = {} if args.strength is None else {"strength": args.strength}
+        made.append(kind(frames, **strength))
+        if mask is not None:
+            made.append(Mask(frames, mask))
+    if frames is not None and args.edit is not None:
+        made.append(Edit(frames) if args.image_cfg is None else Edit(frames, args.image_cfg))
+    if args.prompt_at is not None:
+        made.append(Travel(dict(args.prompt_at)))
+    return made
 
 
 def prompts(args: argparse.Namespace) -> list[str]:

@@ -1,0 +1,114 @@
+"""Pictures and videos that a command line gives, brought to the clip's size, count and rate."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zs2 import media
+from zs2.cli.terminal import say
+from zs2.errors import InputError
+from zs2.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a clip is made from.
+
+    Attributes:
+        frames: uint8 RGB [F, H, W, 3], as they were read.
+        fps: of a video; None for a picture.
+    """
+
+    path: Path
+    frames: Tensor
+    fps: float | None
+
+
+def source(args: argparse.Namespace) -> Source | None:
+    """The frames of --init or --edit.
+
+    Raises:
+        InputError: both are given, or the path cannot be read.
+    """
+    if args.init is not None and args.edit is not None:
+        raise InputError("--init and --edit both give the frames to start from: leave one out")
+    path = args.init or args.edit
+    if path is None:
+        return None
+    frames, fps = media.read_clip(path)
+    return Source(path, frames, fps if len(frames) > 1 else None)
+
+
+def frame_count(args: argparse.Namespace, given: Source | None) -> int:
+    """--frames, else as many as the video has."""
+    length = 1 if given is None else len(given.frames)
+    if args.frames is not None:
+        return args.frames
+    return length if length > 1 else 8
+
+
+def clip_size(args: argparse.Namespace, given: Source | None, pipe: Pipeline) -> tuple[int, int]:
+    """(width, height) that the model can do: --size, else the source's shape at the model's area."""
+    usual, m = pipe.weights.defaults.size, pipe.multiple
+    if args.size is None and given is None:
+        return usual, usual
+    if args.size is not None:
+        sides = args.size
+    else:
+        height, width = given.frames.shape[1:3]
+        sides = round(usual * (width / height) ** 0.5), round(usual * (height / width) ** 0.5)
+    width, height = (max(m, (side + m // 2) // m * m) for side in sides)
+    if args.size is not None and (width, height) != sides:
+        say(f"size {sides[0]}x{sides[1]} rounded to {width}x{height}, a multiple of {m}")
+    if pipe.weights.defaults.words and (width, height) != (usual, usual):
+        say(f"the small model was trained at {usual}x{usual}: at {width}x{height} things go wrong")
+    return width, height
+
+
+def fitted(given: Source, count: int, size: tuple[int, int]) -> Tensor:
+    """A source's frames as the clip needs them, uint8 [1 or F, H, W, 3]; what changes is said."""
+    frames, (width, height) = given.frames, size
+    if 1 < len(frames) != count:
+        if len(frames) < count:
+            last = frames[-1:].expand(count - len(frames), -1, -1, -1)
+            say(f"{given.path} has {len(frames)} frames: its last one is held to {count}")
+            frames = torch.cat([frames, last])
+        else:
+            say(f"{given.path} has {len(frames)} frames: its first {count} are taken")
+            frames = frames[:count]
+    if frames.shape[1:3] != (height, width):
+        say(
+            f"{given.path} is {frames.shape[2]}x{frames.shape[1]}: "
+            f"scaled and cropped to {width}x{height}"
+        )
+        frames = covering(frames, width, height)
+    return frames
+
+
+def covering(frames: Tensor, width: int, height: int) -> Tensor:
+    """uint8 [F, H, W, 3] scaled until the size is covered, and the middle of that."""
+    scale = max(width / frames.shape[2], height / frames.shape[1])
+    sides = (max(height, round(frames.shape[1] * scale)), max(width, round(frames.shape[2] * scale)))
+    x = frames.permute(0, 3, 1, 2).float()
+    x = F.interpolate(x, sides, mode="bicubic", antialias=True)
+    top, left = (sides[0] - height) // 2, (sides[1] - width) // 2
+    x = x[:, :, top : top + height, left : left + width]
+    return x.round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+
+
+def mask(args: argparse.Namespace, count: int, size: tuple[int, int]) -> Tensor | None:
+    """--mask as 0..1, [1 or F, H, W]: white may change.
+
+    Raises:
+        InputError: there is nothing to keep, or the path cannot be read.
+    """
+    if args.mask is None:
+        return None
+    if args.init is None:
+        raise InputError("--mask needs --init: it says which part of that may change")
+    frames, _ = media.read_clip(args.mask)
+    return fitted(Source(args.mask, frames, None), count, size).float().mean(-1) / 255
