@@ -132,7 +132,7 @@ def test_tables_of_other_programs():
         return [level.t for level in Schedule().levels(n, name)[:-1]]
 
     # ComfyUI: sigmas[-(1 + int(i * 1000 / n))], and arange / (n - 1) between the arcs.
-    assert ts("simple", 3) == [999, 666, 333]
+    assert ts("simple", 7) == [999, 857, 714, 571, 428, 285, 142]
     assert ts("simple", 8) == [999, 874, 749, 624, 499, 374, 249, 124]
     assert ts("normal", 3) == [999, 499.5, 0]
     assert ts("sgm-uniform", 4) == [999, 749.25, 499.5, 249.75]
@@ -198,6 +198,8 @@ def test_a_spacing_that_is_not_known():
         {"beta_end": 10**400},
         {"beta_end": math.inf},
         {"beta_start": math.nan},
+        {"beta_start": 1e-300},
+        {"beta_end": 1e-300},
         {"beta_start": 1e-300, "beta_end": 1e-300},
         {"beta_end": 0.9},
         {"beta_start": 0.00085, "num_train_timesteps": 100_000},

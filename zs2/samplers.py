@@ -12,7 +12,7 @@ A sampler knows no network. It gets four things and keeps its history in local v
 and yields (x, x0) after every step: the latents at the next level, and the clean ones that the
 step predicted. `fresh` draws from the clip's own noise model, so that what is added at a step is as
 alike in neighbouring frames as the first noise is, and no frame flickers on its own. `levels` may
-begin at any level, if x is a picture with that level's noise.
+begin at any level, if x is a picture with that level's noise; only `ddim` takes levels that rise.
 
 Latents outside are sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps, of unit variance. k-diffusion
 and those who follow it think in y = x0 + sigma eps, which is x times level.scale. Their step is
@@ -57,7 +57,7 @@ def ddim(denoise: Denoise, x: Tensor, levels: Sequence[Level], fresh: Fresh) -> 
 def euler(denoise: Denoise, x: Tensor, levels: Sequence[Level], fresh: Fresh) -> Steps:
     """Euler (Karras et al. 2022, Algorithm 1), without churn, as A1111, ComfyUI and diffusers.
 
-    dy/ds = (y - x0) / s = eps, so a step is DDIM's; only the end differs.
+    dy/dsigma = (y - x0) / sigma = eps, so a step is DDIM's; only the end differs.
     """
     for here, there in pairwise(levels):
         x0, eps = denoise(x, here)
@@ -69,7 +69,7 @@ def euler(denoise: Denoise, x: Tensor, levels: Sequence[Level], fresh: Fresh) ->
 def euler_ancestral(denoise: Denoise, x: Tensor, levels: Sequence[Level], fresh: Fresh) -> Steps:
     """Euler a with eta = 1, as k-diffusion's (A1111, ComfyUI) and diffusers'.
 
-    An Euler step down to less noise than s', and fresh noise back up to it. It is the ancestral
+    An Euler step down to less noise than sigma', and fresh noise back up to it. It is the ancestral
     step of DDPM (Ho et al. 2020, Eq. 7), written for sigma.
     """
     for step, (here, there) in enumerate(pairwise(levels), start=1):
@@ -156,8 +156,8 @@ def unipc(denoise: Denoise, x: Tensor, levels: Sequence[Level], fresh: Fresh) ->
 def lcm(denoise: Denoise, x: Tensor, levels: Sequence[Level], fresh: Fresh) -> Steps:
     """Latent consistency (Luo et al. 2023), as diffusers, for a model that was distilled to it.
 
-    Every step jumps to the clean picture, and back to the next level with fresh noise. A1111 and
-    ComfyUI leave out c_skip and c_out, which differ from 0 and 1 by 1e-5 at most at LCM's levels.
+    Every step jumps to the clean picture, and back to the next level with fresh noise. ComfyUI
+    leaves out c_skip and c_out, unless told; at LCM's levels they are 0 and 1 within 1e-5.
     """
     for step, (here, there) in enumerate(pairwise(levels), start=1):
         x0, _ = denoise(x, here)
