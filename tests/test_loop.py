@@ -41,6 +41,13 @@ def test_correlations_round_the_ring(lam: float, frames: int) -> None:
         assert (made - expected).abs().max() < 5 / math.sqrt(1024 * 64)
 
 
+@pytest.mark.parametrize("frames", [2, 7, 8])
+def test_lam_infinite_is_independent_frames(frames: int) -> None:
+    made = LoopNoise(math.inf).expected_correlation(frames)
+    assert made[0].item() == pytest.approx(1)
+    assert made[1:].abs().max() < 1e-9
+
+
 @pytest.mark.parametrize("lam", [0.01, 0.2, math.inf])
 def test_every_frame_is_normal(lam: float) -> None:
     noise = sample_noise(LoopNoise(lam), list(range(64)), 12, SMALL)

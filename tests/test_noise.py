@@ -201,7 +201,7 @@ def test_expected_correlation_with_inertia() -> None:
         expected[[7, 15, 63]], torch.tensor([0.747, 0.137, 0.199]).double(), rtol=0, atol=1e-3
     )
     c = 1 - 0.3 / math.sqrt(math.e)
-    s, lams, inertias = math.sqrt(1 - c * c), [9, 0.3, 0.0, 0.3, 0.3], [1, 1, 1, 0.5, 0.2]
+    s, lams, inertias = math.sqrt(1 - c * c), [9, 0.3, 0.0, 0.3, 0.3], [1, 1, 0.1, 0.5, 0.2]
     made = expected_correlation(lams, 5, inertias)
     product = torch.eye(2, dtype=torch.float64)
     for beta in (1, 0.5, 0.2):  # the still frame is none

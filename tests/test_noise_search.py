@@ -10,7 +10,7 @@ from zs2 import draws, noise
 from zs2.draws import Draws, mix
 from zs2.kernels import noise_search
 from zs2.loop import LoopNoise
-from zs2.noise import DependencyNoise, random_search, realised_kl, sample_noise
+from zs2.noise import DependencyNoise, kl_terms, realised_kl, sample_noise
 
 SEEDS = [7, 2**62 + 12345, 0]
 
@@ -88,21 +88,30 @@ def test_other_noises_are_drawn_in_one_launch(kernels, monkeypatch):
     torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("inertia", "select"), [(0, "paper"), (0, "unbiased"), (0.6, "unbiased")])
-@pytest.mark.parametrize("tile", [0, 1])
-def test_more_candidates_than_a_tile_holds(kernels, monkeypatch, select, inertia, tile):
-    """Candidates are scored in tiles of 64: the best of all may be in the first or in the last."""
-    lam, k = 0.05, 70 if tile == 0 else 110
-    model = DependencyNoise(lam, k, select, inertia=inertia)
+@pytest.mark.parametrize(
+    ("order", "inertia", "select"),
+    [
+        ([0, 1], 0.6, "paper"),
+        ([1, 0], 0, "paper"),
+        ([1, 0], 0.6, "unbiased"),
+        ([0, 2, 1], 0, "unbiased"),
+        ([2, 0, 1], 0, "unbiased"),
+    ],
+)
+def test_more_candidates_than_a_tile_holds(kernels, monkeypatch, order, inertia, select):
+    """Candidates are scored in tiles of 64, whose winners meet; `order` ranks the tiles."""
+    lam, k = 0.05, 64 * len(order) - 20
     for seed in range(100):
         address = Draws(torch.tensor([seed]), 4 * 5 * 7)
         first, turned = address(0, candidates=2).unbind(1)
-        m = mix(turned[:, None], address(1, k), inertia**2)
-        chosen = random_search(first, m, lam, select)[0]
-        if (m[0] == chosen).all(-1).nonzero().item() // 64 == tile:
+        a, b = kl_terms(first, mix(turned[:, None], address(1, k), inertia**2))
+        distance = b[0].abs() if select == "unbiased" else (a - b[0] - lam).abs()
+        best = torch.stack([tile.min() for tile in distance.split(64)])
+        if best.argsort().tolist() == order:
             break
     else:
-        raise AssertionError(f"no seed whose winner is in tile {tile}")
+        raise AssertionError(f"no seed ranks the tiles as {order}")
+    model = DependencyNoise(lam, k, select, inertia=inertia)
     made, expected = both(model, (4, 5, 7), 2, kernels, monkeypatch, seeds=[seed])
     torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
 

@@ -26,7 +26,7 @@ Use:
 
 B clips, F frames, K candidates, C channels, D = C*H*W values a frame; `lam` the KL target,
 `alpha` the share kept from the previous frame (not the diffusion schedule's alpha_bar).
-Needs torch and what it imports; `zs2.draws`, `zs2.timeline` and `zs2.kernels` are all.
+Needs torch alone: to embed it elsewhere, copy the files of zs2 that it imports.
 """
 
 import math
@@ -114,10 +114,11 @@ class DependencyNoise:
         lams = per_frame("lam", self.lam, frames)
         inertias = per_frame("inertia", self.inertia, frames)
         noise = draws(0)[:, 0]
-        turned = draws(0, candidates=2)[:, 1] if any(inertias) else None
+        turned = draws(0, candidates=2)[:, 1] if any(inertias) else None  # any m' to begin with
         yield noise
         for frame in range(1, frames):
-            if lams[frame] > 0:  # 0 is still by definition: for b > 0 the KL has a second zero
+            # lam = 0 is a still clip by definition; for b > 0 the KL has a second zero that isn't.
+            if lams[frame] > 0:
                 noise, turned = self.follow(
                     noise, turned, draws, frame, lams[frame], inertias[frame]
                 )
@@ -132,11 +133,11 @@ class DependencyNoise:
         lam: float,
         inertia: float,
     ) -> tuple[Tensor, Tensor | None]:
-        """The next frame's noise (B, D) and m' (B, D), from this frame's; m' None: no inertia."""
+        """eps^i (B, D) and m' (B, D), from those of frame i - 1. Without inertia m' is None."""
         if self.search == "exact" and noise_search.available(noise):
+            address = draws.seeds, frame, draws.step
             return noise_search.next_frame(
-                *(noise, turned, draws.seeds, frame, draws.step),
-                *(lam, inertia, self.candidates, self.select),
+                noise, turned, *address, lam, inertia, self.candidates, self.select
             )
         n = draws(frame, self.candidates)
         m = n if turned is None else mix(turned[:, None], n, inertia**2)
