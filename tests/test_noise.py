@@ -1,18 +1,16 @@
 import math
-from collections.abc import Iterator
 from typing import Literal
 
 import pytest
 import torch
+from normals import LARGE, SMALL, moments, one_thread  # noqa: F401
 from torch import Tensor
 
+from zs2.draws import Draws, NoiseModel, mix
+from zs2.loop import LoopNoise
 from zs2.noise import (
+    NOISES,
     DependencyNoise,
-    Draws,
-    IndependentNoise,
-    MixedNoise,
-    NoiseModel,
-    ProgressiveNoise,
     correlation,
     exact_search,
     expected_correlation,
@@ -20,36 +18,15 @@ from zs2.noise import (
     kl,
     kl_of_mix,
     kl_terms,
-    mix,
     random_search,
     realised_kl,
     sample_noise,
 )
+from zs2.rivals import IndependentNoise
+from zs2.timeline import Keyframes
 
-SMALL = (4, 16, 16)  # 1024 values, a 128-pixel clip
-LARGE = (4, 64, 64)  # 16384 values, 512 pixels
-MODELS = [IndependentNoise(), MixedNoise(), ProgressiveNoise(), DependencyNoise()]
-MODEL_IDS = ["independent", "mixed", "progressive", "dependency"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small are slower with threads, by far so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def moments(noise: Tensor) -> tuple[float, float, float]:
-    """Mean, variance and kurtosis (3 for a normal) over all values."""
-    x = noise.double()
-    variance = x.var(correction=0)
-    return (
-        x.mean().item(),
-        variance.item(),
-        ((x - x.mean()) ** 4).mean().item() / variance.item() ** 2,
-    )
+MODELS = [noise() for noise in NOISES.values()] + [DependencyNoise(inertia=0.9)]
+MODEL_IDS = [*NOISES, "inertia"]
 
 
 # --- Eq. 1 ---------------------------------------------------------------------------------------
@@ -178,40 +155,107 @@ def test_expected_correlation() -> None:
     )
 
 
-# --- the three rivals ----------------------------------------------------------------------------
+# --- inertia -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 0.9])
-def test_mixed(alpha: float) -> None:
-    """Every two frames, the first included, correlate by alpha."""
-    noise = sample_noise(MixedNoise(alpha), list(range(64)), 6, SMALL)
-    for first in (0, 2):
-        mean = correlation(noise[:, first:]).mean(dim=0)[1:]
-        assert (mean - alpha).abs().max() < 0.02
-    assert abs(moments(noise)[1] - 1) < 0.02
+def test_inertia_is_turn_and_refresh() -> None:
+    """The three equations in float64, each alpha found by bisection."""
+    inertias = [0.5, 0.9, 0.3, 0.7]
+    made = sample_noise(DependencyNoise(0.05, candidates=1, inertia=inertias), [4], 4, SMALL)
+    draws = Draws(torch.tensor([4]), math.prod(SMALL))
+    p, turned = (x[0].double() for x in draws(0, candidates=2).unbind(1))
+    for frame in range(1, 4):
+        m = inertias[frame] * turned
+        m = m + math.sqrt(1 - inertias[frame] ** 2) * draws(frame)[0, 0].double()
+        low, high = 0.1, math.pi / 2  # past the angle where the KL is least
+        for _ in range(60):
+            t = (low + high) / 2
+            noise = math.cos(t) * p + math.sin(t) * m
+            above = kl(noise.view(1, *SMALL), p.view(1, *SMALL)) > 0.05
+            low, high = (low, t) if above else (t, high)
+        p, turned = noise, math.cos(t) * m - math.sin(t) * p
+        torch.testing.assert_close(made[0, frame].flatten().double(), p, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 0.9])
-def test_progressive(alpha: float) -> None:
-    """Frames correlate by sqrt(alpha) to the power of their distance."""
-    noise = sample_noise(ProgressiveNoise(alpha), list(range(64)), 6, SMALL)
-    expected = math.sqrt(alpha) ** torch.arange(6)
-    assert (correlation(noise).mean(dim=0) - expected).abs().max() < 0.02
-    assert abs(moments(noise)[1] - 1) < 0.02
+@pytest.mark.parametrize("inertia", [0.8, 0.95, 1.0])
+def test_inertia_keeps_the_kl_and_the_distribution(inertia: float) -> None:
+    noise = sample_noise(DependencyNoise(inertia=inertia), list(range(64)), 64, SMALL)
+    assert (realised_kl(noise) - 0.01).abs().max() < 5e-7  # of a float32 frame
+    mean, variance, kurtosis = moments(noise[:, -1])
+    # Three standard errors of 65,536 values: .012, .017, .06.
+    assert abs(mean) < 0.012
+    assert abs(variance - 1) < 0.017
+    assert abs(kurtosis - 3) < 0.06
+    # The clips' angles differ, and the difference adds up: most where the path turns round.
+    error = correlation(noise).mean(dim=0) - expected_correlation(0.01, 64, inertia)
+    assert error[:8].abs().max() < 0.03
+    if inertia < 1:
+        assert error.abs().max() < 0.04
 
 
-@pytest.mark.parametrize("model", [MixedNoise(1.0), ProgressiveNoise(1.0)])
-def test_alpha_one_is_a_still_clip(model: NoiseModel) -> None:
-    noise = sample_noise(model, [1, 2], 4, SMALL)
-    assert torch.equal(noise, noise[:, :1].expand_as(noise))
-
-
-@pytest.mark.parametrize("model", [MixedNoise(), ProgressiveNoise()])
-def test_default_alpha_moves_as_lam_001(model: NoiseModel) -> None:
-    noise = sample_noise(model, list(range(16)), 2, SMALL)
-    assert correlation(noise)[:, 1].mean().item() == pytest.approx(
-        expected_correlation(0.01, 2)[1].item(), abs=1e-3
+def test_expected_correlation_with_inertia() -> None:
+    """The values of simulation: frame 8 at .8, frames 8, 16, 64 at .95."""
+    assert expected_correlation(0.01, 8, 0.8)[7].item() == pytest.approx(0.818, abs=1e-3)
+    expected = expected_correlation(0.01, 64, 0.95)
+    torch.testing.assert_close(
+        expected[[7, 15, 63]], torch.tensor([0.747, 0.137, 0.199]).double(), rtol=0, atol=1e-3
     )
+    c = 1 - 0.3 / math.sqrt(math.e)
+    s, lams, inertias = math.sqrt(1 - c * c), [9, 0.3, 0.0, 0.3, 0.3], [1, 1, 0.1, 0.5, 0.2]
+    made = expected_correlation(lams, 5, inertias)
+    product = torch.eye(2, dtype=torch.float64)
+    for beta in (1, 0.5, 0.2):  # the still frame is none
+        product = product @ torch.tensor([[c, -s], [beta * s, beta * c]], dtype=torch.float64)
+    assert made[4].item() == pytest.approx(product[0, 0].item())
+    assert made[1].item() == made[2].item() == pytest.approx(c)
+    simulated = sample_noise(DependencyNoise(lams, inertia=inertias), list(range(64)), 5, SMALL)
+    torch.testing.assert_close(correlation(simulated).mean(0), made, rtol=0, atol=0.02)
+
+
+def test_lam_zero_keeps_the_direction() -> None:
+    """A clip that stands still for a while goes on as it would have gone."""
+    clip = sample_noise(DependencyNoise(0.05, 1, inertia=1.0), [1, 2], 4, SMALL)
+    pause = DependencyNoise([0.05, 0.05, 0.0, 0.0, 0.05, 0.05], 1, inertia=1.0)
+    paused = sample_noise(pause, [1, 2], 6, SMALL)
+    torch.testing.assert_close(paused[:, [0, 1, 4, 5]], clip, rtol=0, atol=1e-6)
+    assert torch.equal(paused[:, 1], paused[:, 2])
+    assert torch.equal(paused[:, 1], paused[:, 3])
+
+
+def test_full_inertia_is_one_great_circle() -> None:
+    """All frames lie in the plane of the first two."""
+    noise = sample_noise(DependencyNoise(0.1, inertia=1.0), [3], 12, SMALL)[0].flatten(1).double()
+    assert torch.linalg.matrix_rank(noise, rtol=1e-5) == 2
+
+
+def test_candidates_of_the_refreshed_direction() -> None:
+    """The candidate that wins is the best after the refresh, not before."""
+    draws = Draws(torch.arange(4), math.prod(SMALL))
+    noise, turned = draws(0, candidates=2).unbind(1)
+    n = draws(1, candidates=10)
+    model = DependencyNoise(0.02, inertia=0.6)
+    made, _ = model.follow(noise, turned, draws, 1, 0.02, 0.6)
+    _, b = kl_terms(noise, 0.6 * turned[:, None] + 0.8 * n)
+    assert (b.abs().argmin(1) != kl_terms(noise, n)[1].abs().argmin(1)).any()
+    for clip, k in enumerate(b.abs().argmin(1).tolist()):
+        m = 0.6 * turned[clip] + 0.8 * n[clip, k]
+        plane = torch.stack((made[clip], noise[clip], m)).double()
+        assert torch.linalg.matrix_rank(plane, rtol=1e-5) == 2
+
+
+def test_iterative_search_with_inertia() -> None:
+    noise = sample_noise(DependencyNoise(0.1, search="iterative", inertia=0.9), [0, 1], 8, SMALL)
+    assert (realised_kl(noise) - 0.1).abs().max() < 0.03
+    exact = sample_noise(DependencyNoise(0.1, inertia=0.9), [0, 1], 8, SMALL)
+    assert not torch.equal(noise, exact)
+
+
+def test_key_frames() -> None:
+    lam, inertia = Keyframes.parse("0:(0), 4:(0.4)"), Keyframes.parse("1:(0), 3:(0.8)")
+    noise = sample_noise(DependencyNoise(lam, inertia=inertia), [1], 4, SMALL)
+    listed = DependencyNoise([0, 0.1, 0.2, 0.3], inertia=[0, 0, 0.4, 0.8])
+    torch.testing.assert_close(noise, sample_noise(listed, [1], 4, SMALL), rtol=0, atol=1e-6)
+    assert (realised_kl(noise)[0] - torch.tensor([0.1, 0.2, 0.3])).abs().max() < 1e-6
 
 
 # --- addressed by (seed, frame), nothing else ----------------------------------------------------
@@ -220,7 +264,9 @@ def test_default_alpha_moves_as_lam_001(model: NoiseModel) -> None:
 @pytest.mark.parametrize("model", MODELS, ids=MODEL_IDS)
 def test_noise_depends_on_seed_and_frame_only(model: NoiseModel) -> None:
     noise = sample_noise(model, [5, 2**63 - 1, 6, 2**32 + 5], 8, SMALL)
-    assert torch.equal(noise[:, :3], sample_noise(model, [5, 2**63 - 1, 6, 2**32 + 5], 3, SMALL))
+    if not isinstance(model, LoopNoise):  # whose path depends on its length
+        first = sample_noise(model, [5, 2**63 - 1, 6, 2**32 + 5], 3, SMALL)
+        assert torch.equal(noise[:, :3], first)
     assert torch.equal(noise[1:2], sample_noise(model, [2**63 - 1], 8, SMALL))
     assert torch.equal(noise[[2, 0]], sample_noise(model, [6, 5], 8, SMALL))
     for other in range(1, 4):
@@ -252,13 +298,6 @@ def test_odd_sizes(model: NoiseModel, shape: tuple[int, int, int]) -> None:
     assert noise.isfinite().all()
 
 
-def test_draws_never_repeat() -> None:
-    """Seeds, frames, candidates and values are all different numbers."""
-    draws = Draws(torch.tensor([0, 1, 2**32]), 64)
-    numbers = torch.stack([draws(frame, candidates=5) for frame in range(4)])
-    assert numbers.unique().numel() == numbers.numel()
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("model", MODELS, ids=MODEL_IDS)
 def test_gpu_agrees_with_cpu(model: NoiseModel) -> None:
@@ -279,23 +318,23 @@ def test_lam_for_each_frame() -> None:
     assert correlation(noise[:, 3:])[:, 1].abs().max() < 5 / math.sqrt(1024)
 
 
-def test_alpha_for_each_frame() -> None:
-    noise = sample_noise(ProgressiveNoise([0.3, 1.0, 0.0, 1.0]), [1], 4, SMALL)
-    assert torch.equal(noise[:, 0], noise[:, 1])
-    assert torch.equal(noise[:, 2], noise[:, 3])
-    assert abs(correlation(noise)[0, 2]) < 5 / math.sqrt(1024)
-    noise = sample_noise(MixedNoise([1.0, 0.0, 1.0, 0.25]), list(range(16)), 4, SMALL)
-    expected = torch.tensor([1.0, 0.0, 1.0, 0.5])
-    assert (correlation(noise).mean(dim=0) - expected).abs().max() < 5 / math.sqrt(16 * 1024)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"lam": -0.01}, "lam must lie"),
         ({"lam": math.nan}, "lam must lie"),
         ({"lam": [0.1, -1.0]}, "lam must lie"),
+        ({"lam": True}, "lam must be a number, not True"),
+        ({"lam": "0.1"}, "lam must be a number"),
+        ({"lam": Keyframes(((0, 0.1), (3, -0.1)))}, "lam must lie"),
+        ({"inertia": -0.1}, "inertia must lie in 0..1"),
+        ({"inertia": 1.01}, "inertia must lie in 0..1"),
+        ({"inertia": math.nan}, "inertia must lie in 0..1"),
         ({"candidates": 0}, "candidates must be"),
+        ({"candidates": True}, "candidates must be"),
+        ({"candidates": 2.0}, "candidates must be"),
+        ({"candidates": 10**20}, "candidates must be"),
+        ({"candidates": 65536}, "candidates must be"),
         ({"select": "best"}, "select is"),
         ({"search": "newton"}, "search is"),
     ],
@@ -305,19 +344,10 @@ def test_bad_dependency_settings(settings: dict, message: str) -> None:
         DependencyNoise(**settings)
 
 
-@pytest.mark.parametrize("model", [MixedNoise, ProgressiveNoise])
-@pytest.mark.parametrize("alpha", [-0.1, 1.1, math.nan, [0.5, 2.0]])
-def test_bad_alpha(model: type, alpha: float) -> None:
-    with pytest.raises(ValueError, match="alpha must lie"):
-        model(alpha)
-
-
-@pytest.mark.parametrize(
-    "model", [MixedNoise([0.5] * 3), ProgressiveNoise([0.5] * 3), DependencyNoise([0.5] * 3)]
-)
-def test_wrong_count_of_per_frame_values(model: NoiseModel) -> None:
+@pytest.mark.parametrize("values", [{"lam": [0.5] * 3}, {"inertia": [0.5] * 3}])
+def test_wrong_count_of_per_frame_values(values: dict) -> None:
     with pytest.raises(ValueError, match="3 values for 4 frames"):
-        sample_noise(model, [0], 4, SMALL)
+        sample_noise(DependencyNoise(**values), [0], 4, SMALL)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +357,10 @@ def test_wrong_count_of_per_frame_values(model: NoiseModel) -> None:
         ([-1], 2, SMALL, "seed"),
         ([2**63], 2, SMALL, "seed"),
         ([1.5], 2, SMALL, "seed"),
+        ([True], 2, SMALL, "seed"),
+        (7, 2, SMALL, "seed"),
         ([1], 0, SMALL, "at least 1 frame"),
+        ([1], 2.5, SMALL, "at least 1 frame"),
         ([1], 2, (4, 16), "shape"),
         ([1], 2, (4, 0, 16), "shape"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from zs2.philox import box_muller, normal, philox4x32
+from zs2.kernels.philox import box_muller, cuda_randn, normal, philox4x32
 
 # Random123's known answers: counter, 64-bit key (high word first), result.
 KNOWN_ANSWERS = [
@@ -86,3 +86,31 @@ def test_the_word_zero_has_a_logarithm() -> None:
     """Triton's floor of 1e-7 for the uniform number."""
     radius, _ = box_muller(torch.tensor(0), torch.tensor(0))
     assert radius.item() == pytest.approx((-2 * math.log(1e-7)) ** 0.5)
+
+
+def test_the_stream_of_a_cuda_device() -> None:
+    """torch.randn(2, 4, device="cuda") after manual_seed(0)."""
+    expected = torch.tensor(
+        [
+            [-0.9246624, -0.425344, -2.6438458, 0.14518388],
+            [-0.12086651, -0.5797257, -0.6228513, -0.32838714],
+        ]
+    )
+    torch.testing.assert_close(cuda_randn(0, (2, 4)), expected, rtol=0, atol=1e-6)
+
+
+def test_a_cuda_devices_next_call_is_fresh() -> None:
+    calls = torch.stack([cuda_randn(3, (4, 32, 32), offset) for offset in range(3)]).flatten(1)
+    assert (torch.corrcoef(calls) - torch.eye(3)).abs().max() < 5 / 64
+    assert abs(calls.mean()) < 0.03
+    assert abs(calls.std() - 1) < 0.03
+    assert not torch.equal(cuda_randn(2**63 + 3, (8,)), cuda_randn(3, (8,)))  # all 64 bits count
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_same_numbers_as_a_cuda_device() -> None:
+    generator = torch.Generator("cuda").manual_seed(5)
+    for offset in range(3):
+        theirs = torch.randn((1, 4, 64, 64), generator=generator, device="cuda").cpu()
+        ours = cuda_randn(5, (1, 4, 64, 64), offset)
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)

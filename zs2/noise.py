@@ -1,4 +1,4 @@
-"""The dependency noise model, the first of the paper's two ideas (section 3), and its three rivals.
+"""The dependency noise model, the first of the paper's two ideas (section 3).
 
     eps^1 ~ N(0, I),   eps^i = sqrt(alpha) eps^{i-1} + sqrt(1 - alpha) n,   n ~ N(0, I),
 
@@ -8,60 +8,40 @@ frame's values. It is linear in eps, so the whole search needs only two numbers 
 
     a = mean(exp(p) p),   b = mean(exp(p) n),   KL = a - sqrt(alpha) a - sqrt(1 - alpha) b.
 
+The paper draws a fresh direction n at every frame: a random walk, and things jump to and fro. With
+`inertia` (ours) the direction lasts. eps^{i-1} and m turn together on their great circle, then a
+part of m is drawn again:
+
+    eps^i = sqrt(alpha) eps^{i-1} + sqrt(1 - alpha) m
+    m'    = sqrt(alpha) m - sqrt(1 - alpha) eps^{i-1}
+    m     = inertia m' + sqrt(1 - inertia^2) n,   for the next frame.
+
+(eps, m) stays N(0, I) and Eq. 1 holds as before, with m as its n. inertia = 0 is the paper's model,
+inertia = 1 a walk along one great circle. In between it is the chain of guided Monte Carlo on
+N(0, I) (Horowitz 1991: turn, then refresh part of the momentum), with the angle that Eq. 1 gives.
+
 Use:
 
     noise = sample_noise(DependencyNoise(lam=0.01), seeds=[7, 8], frames=8, shape=(4, 64, 64))
 
 B clips, F frames, K candidates, C channels, D = C*H*W values a frame; `lam` the KL target,
 `alpha` the share kept from the previous frame (not the diffusion schedule's alpha_bar).
-Needs torch, `philox.py` and `kernels/noise_search.py`: to embed it elsewhere, copy the three files
-and change the two imports.
+Needs torch alone: to embed it elsewhere, copy the files of zs2 that it imports.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from zs2.draws import RNG, Draws, NoiseModel, mix, neighbour_correlation
 from zs2.kernels import noise_search
-from zs2.philox import normal
-
-PerFrame = float | Sequence[float]  # one value for all frames, or one for each
-
-# E[a] = sqrt(e), E[b] = 0: in the mean, neighbouring frames correlate by 1 - lam / sqrt(e).
-# The rivals' default alphas give the correlation that lam = 0.01 gives.
-NEIGHBOUR_CORRELATION = 1 - 0.01 / math.sqrt(math.e)  # 0.9939
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Standard normal numbers by address: (seed, frame, candidate, value), and nothing else.
-
-    A frame's numbers therefore don't change with the number of frames, the batch, the order or
-    the device (up to float32 rounding). Philox counter: (value // 4, frame, candidate, 0).
-    """
-
-    seeds: Tensor  # (B,) int64, one a clip
-    size: int  # D
-
-    def __call__(self, frame: int, candidates: int = 1) -> Tensor:
-        """(B, K, D) float32. Candidate 0 of frame 0 is the first frame of every noise model."""
-        device = self.seeds.device
-        value = torch.arange(math.ceil(self.size / 4), device=device)  # (D/4,)
-        candidate = torch.arange(candidates, device=device)[:, None]  # (K, 1)
-        zero = torch.zeros((), dtype=torch.int64, device=device)
-        counter = (value, zero + frame, candidate, zero)
-        return normal(counter, self.seeds[:, None, None]).flatten(2)[..., : self.size]
-
-
-class NoiseModel(Protocol):
-    """What a noise model is: a rule that makes each frame's noise from draws and the last frame."""
-
-    def generate(self, draws: Draws, frames: int) -> Iterator[Tensor]:
-        """Yields the noise of frame 1, 2, .. F, each (B, D) float32."""
+from zs2.loop import LoopNoise
+from zs2.rivals import IndependentNoise, MixedNoise, ProgressiveNoise
+from zs2.timeline import PerFrame, check_range, per_frame
 
 
 def sample_noise(
@@ -70,15 +50,21 @@ def sample_noise(
     frames: int,
     shape: tuple[int, int, int],
     device: torch.device | str = "cpu",
+    step: int = 0,
+    rng: RNG = "zs2",
 ) -> Tensor:
-    """The initial noise of one clip a seed.
+    """The noise of one clip a seed.
 
     Args:
-        model: one of the four below.
+        model: one of `NOISES` below.
         seeds: B integers in [0, 2^63); a clip depends on its own seed only.
         frames: F >= 1.
         shape: (C, H, W) of a frame's latent.
         device: where to make it; needs float64 (for mps, make it on the CPU and move it).
+        step: 0 for the initial noise, k for what a stochastic sampler adds at its step k: drawn
+            afresh, and over frames from the same model, so that it doesn't flicker.
+        rng: whose noise frame 1 gets, see `zs2.draws.Draws`. For "cpu" seeds that differ by 2^32
+            are the same.
 
     Returns:
         (B, F, C, H, W) float32.
@@ -86,64 +72,83 @@ def sample_noise(
     Raises:
         ValueError: a seed, count or size is out of range, or a per-frame setting has not F values.
     """
-    if not seeds or not all(isinstance(seed, int) and 0 <= seed < 2**63 for seed in seeds):
-        raise ValueError(f"Give each clip a whole number in [0, 2^63) as its seed, not {seeds}.")
-    if frames < 1:
-        raise ValueError(f"A clip has at least 1 frame, not {frames}.")
+    whole = isinstance(seeds, Sequence) and all(type(seed) is int for seed in seeds)
+    if not whole or not seeds or not all(0 <= seed < 2**63 for seed in seeds):
+        raise ValueError(f"give each clip a whole number in [0, 2^63) as its seed, not {seeds}")
+    if type(frames) is not int or frames < 1:
+        raise ValueError(f"a clip has at least 1 frame, not {frames}")
     if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"A frame's shape is (C, H, W), each at least 1, not {shape}.")
-    draws = Draws(torch.tensor(seeds, dtype=torch.int64, device=device), math.prod(shape))
+        raise ValueError(f"a frame's shape is (C, H, W), each at least 1, not {shape}")
+    seed = torch.tensor(seeds, dtype=torch.int64, device=device)
+    draws = Draws(seed, math.prod(shape), step, rng)
     return torch.stack(list(model.generate(draws, frames)), dim=1).unflatten(2, shape)
-
-
-def mix(base: Tensor, fresh: Tensor, alpha: Tensor | float) -> Tensor:
-    """sqrt(alpha) base + sqrt(1 - alpha) fresh: (B, D), for alpha (B,) or one number."""
-    alpha = torch.as_tensor(alpha, dtype=torch.float64, device=base.device)[..., None]
-    return alpha.sqrt().float() * base + (1 - alpha).sqrt().float() * fresh
 
 
 @dataclass(frozen=True)
 class DependencyNoise:
     """eps^i nearest to KL(eps^i, eps^{i-1}) = lam (Eq. 1), by the two stages of Algorithm 1.
 
-    `lam` in [0, inf], for all frames or one each (the first is unused); `candidates` K >= 1.
-    `select` and `search` are the two stages' rules, see `random_search` and the two searches;
-    the paper's are "paper" and "iterative".
+    `lam` in [0, inf] and `inertia` in [0, 1], for all frames or by frame (the first value is
+    unused); `candidates` K in 1..65535. `select` and `search` are the two stages' rules, see
+    `random_search` and the two searches; the paper's are "paper" and "iterative".
     """
 
     lam: PerFrame = 0.01
     candidates: int = 10
     select: Literal["unbiased", "paper"] = "unbiased"
     search: Literal["exact", "iterative"] = "exact"
+    inertia: PerFrame = 0.0
 
     def __post_init__(self) -> None:
         check_range("lam", self.lam, math.inf)
-        if self.candidates < 1:
-            raise ValueError(f"candidates must be at least 1, not {self.candidates}.")
+        check_range("inertia", self.inertia, 1)
+        # A GPU's grid has no more than 65535 blocks along this axis.
+        if type(self.candidates) is not int or not 1 <= self.candidates <= 65535:
+            raise ValueError(f"candidates must be whole and in 1..65535, not {self.candidates!r}")
         if self.select not in ("unbiased", "paper"):
-            raise ValueError(f"select is 'unbiased' or 'paper', not {self.select!r}.")
+            raise ValueError(f"select is 'unbiased' or 'paper', not {self.select!r}")
         if self.search not in ("exact", "iterative"):
-            raise ValueError(f"search is 'exact' or 'iterative', not {self.search!r}.")
+            raise ValueError(f"search is 'exact' or 'iterative', not {self.search!r}")
 
     def generate(self, draws: Draws, frames: int) -> Iterator[Tensor]:
         lams = per_frame("lam", self.lam, frames)
+        inertias = per_frame("inertia", self.inertia, frames)
         noise = draws(0)[:, 0]
+        turned = draws(0, candidates=2)[:, 1] if any(inertias) else None  # any m' to begin with
         yield noise
         for frame in range(1, frames):
             # lam = 0 is a still clip by definition; for b > 0 the KL has a second zero that isn't.
-            if lams[frame] > 0 and self.search == "exact" and noise_search.available(noise):
-                noise = noise_search.next_frame(
-                    noise, draws.seeds, frame, lams[frame], self.candidates, self.select
+            if lams[frame] > 0:
+                noise, turned = self.follow(
+                    noise, turned, draws, frame, lams[frame], inertias[frame]
                 )
-            elif lams[frame] > 0:
-                candidates = draws(frame, self.candidates)
-                fresh, a, b = random_search(noise, candidates, lams[frame], self.select)
-                if self.search == "exact":
-                    alpha = exact_search(a, b, lams[frame])
-                else:
-                    alpha = iterative_search(a, b, lams[frame])[-1]
-                noise = mix(noise, fresh, alpha)
             yield noise
+
+    def follow(
+        self,
+        noise: Tensor,
+        turned: Tensor | None,
+        draws: Draws,
+        frame: int,
+        lam: float,
+        inertia: float,
+    ) -> tuple[Tensor, Tensor | None]:
+        """eps^i (B, D) and m' (B, D), from those of frame i - 1. Without inertia m' is None."""
+        if self.search == "exact" and noise_search.available(noise):
+            address = draws.seeds, frame, draws.step
+            return noise_search.next_frame(
+                noise, turned, *address, lam, inertia, self.candidates, self.select
+            )
+        n = draws(frame, self.candidates)
+        m = n if turned is None else mix(turned[:, None], n, inertia**2)
+        m, a, b = random_search(noise, m, lam, self.select)
+        if self.search == "exact":
+            alpha = exact_search(a, b, lam)
+        else:
+            alpha = iterative_search(a, b, lam)[-1]
+        if turned is not None:
+            turned = mix(m, -noise, alpha)
+        return mix(noise, m, alpha), turned
 
 
 def kl_terms(previous: Tensor, fresh: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,59 +219,6 @@ def iterative_search(a: Tensor, b: Tensor, lam: float, steps: int = 15) -> Tenso
     return torch.stack(path)
 
 
-@dataclass(frozen=True)
-class IndependentNoise:
-    """eps^i = ind^i: plain image sampling, frame by frame."""
-
-    def generate(self, draws: Draws, frames: int) -> Iterator[Tensor]:
-        for frame in range(frames):
-            yield draws(frame)[:, 0]
-
-
-@dataclass(frozen=True)
-class MixedNoise:
-    """eps^i = sqrt(alpha) shared + sqrt(1 - alpha) ind^i (section 3; PYoCo).
-
-    `alpha` in [0, 1], for all frames or one each; frames i, j correlate by sqrt(alpha_i alpha_j).
-    """
-
-    alpha: PerFrame = NEIGHBOUR_CORRELATION
-
-    def __post_init__(self) -> None:
-        check_range("alpha", self.alpha, 1)
-
-    def generate(self, draws: Draws, frames: int) -> Iterator[Tensor]:
-        alphas = per_frame("alpha", self.alpha, frames)
-        # Frame 1 has to be the still image of its seed. Turn the plane of (shared, ind^1) so that
-        # the mix of the two is the first draw: still two independent normals, same distribution.
-        first, other = draws(0, candidates=2).unbind(1)
-        shared = mix(first, other, alphas[0])
-        yield first
-        for frame in range(1, frames):
-            yield mix(shared, draws(frame)[:, 0], alphas[frame])
-
-
-@dataclass(frozen=True)
-class ProgressiveNoise:
-    """eps^i = sqrt(alpha) eps^{i-1} + sqrt(1 - alpha) ind^i (section 3; PYoCo).
-
-    `alpha` in [0, 1], for all frames or one each (the first is unused).
-    """
-
-    alpha: PerFrame = NEIGHBOUR_CORRELATION**2
-
-    def __post_init__(self) -> None:
-        check_range("alpha", self.alpha, 1)
-
-    def generate(self, draws: Draws, frames: int) -> Iterator[Tensor]:
-        alphas = per_frame("alpha", self.alpha, frames)
-        noise = draws(0)[:, 0]
-        yield noise
-        for frame in range(1, frames):
-            noise = mix(noise, draws(frame)[:, 0], alphas[frame])
-            yield noise
-
-
 def kl(noise: Tensor, previous: Tensor) -> Tensor:
     """The paper's KL of frames (..., C, H, W) to their previous frames: (...), float64."""
     p = previous.double()
@@ -285,31 +237,29 @@ def correlation(noise: Tensor) -> Tensor:
     return torch.cosine_similarity(centred[:, :1], centred, dim=-1)
 
 
-def expected_correlation(lam: PerFrame, frames: int) -> Tensor:
-    """The mean of `correlation` over clips, prod(1 - lam_i / sqrt(e)): (F,) float64."""
-    lams = torch.tensor(per_frame("lam", lam, frames), dtype=torch.float64)
-    lams[0] = 0  # frame 1 is itself
-    return (1 - lams / math.sqrt(math.e)).clamp(min=0).cumprod(0)
+def expected_correlation(lam: PerFrame, frames: int, inertia: PerFrame = 0.0) -> Tensor:
+    """The mean of `correlation` over clips for `DependencyNoise`: (F,) float64.
+
+    With c = 1 - lam / sqrt(e) and s^2 = 1 - c^2 it is the top left of the product of the frames'
+    matrices [[c, -s], [inertia s, inertia c]]; without inertia the product of c.
+    """
+    lams, inertias = per_frame("lam", lam, frames), per_frame("inertia", inertia, frames)
+    of_noise, of_turned = 1.0, 0.0  # the first frame's correlation with eps^i, and with m'
+    means = [of_noise]
+    for lam_i, inertia_i in zip(lams[1:], inertias[1:], strict=True):
+        if lam_i > 0:
+            c = neighbour_correlation(lam_i)
+            s, of_m = math.sqrt(1 - c * c), inertia_i * of_turned
+            of_noise, of_turned = c * of_noise + s * of_m, c * of_m - s * of_noise
+        means.append(of_noise)
+    return torch.tensor(means, dtype=torch.float64)
 
 
-def per_frame(name: str, value: PerFrame, frames: int) -> list[float]:
-    """`value` for each of `frames` frames; ValueError if it is a sequence of another length."""
-    values = [value] * frames if isinstance(value, (int, float)) else list(value)
-    if len(values) != frames:
-        raise ValueError(f"{name} has {len(values)} values for {frames} frames: give 1 or {frames}")
-    return values
-
-
-def check_range(name: str, value: PerFrame, high: float) -> None:
-    """ValueError unless all of `value` lies in [0, high]; NaN does not."""
-    if not all(0 <= v <= high for v in ([value] if isinstance(value, (int, float)) else value)):
-        raise ValueError(f"{name} must lie in 0..{high}, got {value}")
-
-
-NOISES = {
+# By the names that command lines use.
+NOISES: dict[str, type[NoiseModel]] = {
     "dependency": DependencyNoise,
     "independent": IndependentNoise,
     "mixed": MixedNoise,
     "progressive": ProgressiveNoise,
+    "loop": LoopNoise,
 }
-"""By the names that command lines use."""

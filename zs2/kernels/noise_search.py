@@ -1,13 +1,18 @@
 """The search of the dependency noise model (Algorithm 1) on a GPU, without storing a candidate.
 
-Candidates are Philox numbers with an address (`zs2.philox`), so they are drawn where they are
-needed, twice: one launch scores all candidates of all clips, a second picks one for each clip,
-solves for alpha, draws the chosen one again and mixes it in. Nothing waits for the host.
+    KL = a - sqrt(alpha) a - sqrt(1 - alpha) b,   a = mean(exp(p) p),   b = mean(exp(p) m),
+    m  = inertia m' + sqrt(1 - inertia^2) n,      so b is as much of that of m' and of that of n.
+
+Candidates n are Philox numbers with an address (`zs2.kernels.philox`), so they are drawn where they
+are needed, twice: one launch scores all candidates of all clips, a second picks one for each clip,
+solves for alpha, draws the chosen one again and mixes it in. Nothing waits for the host. Moved
+are 4 D bytes a candidate and 12 D for the mix, with inertia 4 D and 12 D more.
 
 The definition in plain torch is `zs2.noise.DependencyNoise`; the numbers are the same to float32
 rounding. The file needs torch and triton alone.
 """
 
+import math
 import os
 
 import torch
@@ -27,43 +32,83 @@ QUADS = 256  # a program's share of a frame, in groups of the four normals of a 
 
 
 def available(x: Tensor) -> bool:
-    """Whether `next_frame` can work on this tensor's device."""
+    """Whether the functions below can work on this tensor's device."""
     return triton is not None and (x.is_cuda or INTERPRET)
 
 
+def draw(seeds: Tensor, frame: int, candidates: int, step: int, size: int) -> Tensor:
+    """The normal numbers of a frame in one launch, see `zs2.draws.Draws`.
+
+    Args:
+        seeds: [B] int64, one a clip.
+        frame, step: where they are drawn.
+        candidates: K >= 1.
+        size: D, the values of a frame.
+
+    Returns:
+        [B, K, D] float32.
+    """
+    seeds = seeds.contiguous()
+    batch = len(seeds)
+    made = torch.empty((batch, candidates, size), dtype=torch.float32, device=seeds.device)
+    with torch.cuda.device_of(seeds):
+        grid = (triton.cdiv(size, 4 * QUADS), candidates, batch)
+        _draw_kernel[grid](seeds, made, frame, step, size, QUADS=QUADS)
+    return made
+
+
 def next_frame(
-    previous: Tensor, seeds: Tensor, frame: int, lam: float, candidates: int, select: str
-) -> Tensor:
+    previous: Tensor,
+    turned: Tensor | None,
+    seeds: Tensor,
+    frame: int,
+    step: int,
+    lam: float,
+    inertia: float,
+    candidates: int,
+    select: str,
+) -> tuple[Tensor, Tensor | None]:
     """The noise that follows `previous` at KL = lam (Eq. 1), by exact search.
 
     Args:
         previous: [B, D] float32.
+        turned: [B, D] float32, the direction m' that lasts; None if there is no inertia.
         seeds: [B] int64, one a clip.
         frame: index of the frame to make, from 1.
+        step: of the sampler, 0 for the initial noise.
         lam: above 0.
-        candidates: K >= 1.
+        inertia: in [0, 1], how much of m' lasts.
+        candidates: K in 1..65535.
         select: "unbiased" or "paper", see `zs2.noise.random_search`.
 
     Returns:
-        [B, D] float32.
+        The noise [B, D] float32, and m' for the next call or None.
     """
     previous = previous.contiguous()
+    turned = None if turned is None else turned.contiguous()
     batch, size = previous.shape
     blocks = triton.cdiv(size, 4 * QUADS)
-    # Each block's part of sum(exp(p) n) for every candidate; the last row is sum(exp(p) p).
-    sums = torch.empty((batch, candidates + 1, blocks), dtype=torch.float64, device=previous.device)
+    # Each block's part of sum(exp(p) n) for every candidate; the last two rows are sum(exp(p) p)
+    # and, with inertia, sum(exp(p) m').
+    sums = torch.empty((batch, candidates + 2, blocks), dtype=torch.float64, device=previous.device)
     made = torch.empty_like(previous)
+    turned_on = None if turned is None else torch.empty_like(turned)
     with torch.cuda.device_of(previous):
         _score_kernel[(blocks, candidates, batch)](
-            previous, seeds, sums, frame, size, blocks, candidates, QUADS=QUADS
+            previous, turned, seeds, sums, frame, step, size, blocks, candidates, QUADS=QUADS
         )
         _mix_kernel[(blocks, batch)](
             previous,
+            turned,
             seeds,
             sums,
             made,
-            min(lam, 1e6),  # no KL comes near it
+            turned_on,
             frame,
+            step,
+            min(lam, 1e6),  # no KL comes near it
+            float(inertia),
+            math.sqrt(1 - inertia**2),
             size,
             blocks,
             candidates,
@@ -72,47 +117,81 @@ def next_frame(
             BLOCKS=triton.next_power_of_2(blocks),
             TILE=min(64, triton.next_power_of_2(candidates)),
         )
-    return made
+    return made, turned_on
 
 
 if triton is not None:
 
     @triton.jit
-    def _normals(seed, quad, frame, candidate):
-        """The four normals at an address, as `zs2.philox.normal`."""
+    def _normals(seed, quad, frame, candidate, step):
+        """The four normals at an address, as `zs2.kernels.philox.normal`."""
         quad = quad.to(tl.uint32)
         zero = 0 * quad
-        a, b, c, d = tl.philox(seed, quad, zero + frame, zero + candidate, zero)
+        a, b, c, d = tl.philox(seed, quad, zero + frame, zero + candidate, zero + step)
         n0, n1 = tl.pair_uniform_to_normal(tl.uint_to_uniform_float(a), tl.uint_to_uniform_float(b))
         n2, n3 = tl.pair_uniform_to_normal(tl.uint_to_uniform_float(c), tl.uint_to_uniform_float(d))
         return n0, n1, n2, n3
 
-    @triton.jit(do_not_specialize=["frame"])
-    def _score_kernel(previous, seeds, sums, frame, size, blocks, candidates, QUADS: tl.constexpr):
-        block, k, b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    @triton.jit(do_not_specialize=["frame", "step"])
+    def _draw_kernel(seeds, made, frame, step, size, QUADS: tl.constexpr):
+        k, b = tl.program_id(1), tl.program_id(2).to(tl.int64)
+        quad = tl.program_id(0) * QUADS + tl.arange(0, QUADS)
+        normals = _normals(tl.load(seeds + b), quad, frame, k, step)
+        row = made + (b * tl.num_programs(1) + k) * size
+        for j in tl.static_range(4):
+            i = 4 * quad + j
+            tl.store(row + i, normals[j], mask=i < size)
+
+    @triton.jit(do_not_specialize=["frame", "step"])
+    def _score_kernel(
+        previous,
+        turned,
+        seeds,
+        sums,
+        frame,
+        step,
+        size,
+        blocks,
+        candidates,
+        QUADS: tl.constexpr,
+    ):
+        block, k, b = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
         quad = block * QUADS + tl.arange(0, QUADS)
-        normals = _normals(tl.load(seeds + b), quad, frame, k)
+        normals = _normals(tl.load(seeds + b), quad, frame, k, step)
         ab = tl.zeros((QUADS,), tl.float64)
         aa = tl.zeros((QUADS,), tl.float64)
         for j in tl.static_range(4):
             i = 4 * quad + j
-            p = tl.load(previous + b.to(tl.int64) * size + i, mask=i < size, other=0.0)
+            p = tl.load(previous + b * size + i, mask=i < size, other=0.0)
             weight = tl.where(i < size, tl.exp(p), 0.0)
             ab += (weight * normals[j]).to(tl.float64)
             aa += (weight * p).to(tl.float64)
-        row = sums + b.to(tl.int64) * (candidates + 1) * blocks + block
+        row = sums + b * (candidates + 2) * blocks + block
         tl.store(row + k * blocks, tl.sum(ab, 0))
         if k == 0:
             tl.store(row + candidates * blocks, tl.sum(aa, 0))
+            if turned is not None:
+                am = tl.zeros((QUADS,), tl.float64)
+                for j in tl.static_range(4):
+                    i = 4 * quad + j
+                    p = tl.load(previous + b * size + i, mask=i < size, other=0.0)
+                    m = tl.load(turned + b * size + i, mask=i < size, other=0.0)
+                    am += (tl.exp(p) * m).to(tl.float64)
+                tl.store(row + (candidates + 1) * blocks, tl.sum(am, 0))
 
-    @triton.jit(do_not_specialize=["frame"])
+    @triton.jit(do_not_specialize=["frame", "step"])
     def _mix_kernel(
         previous,
+        turned,
         seeds,
         sums,
         made,
-        lam,
+        turned_on,
         frame,
+        step,
+        lam,
+        inertia,
+        refresh,
         size,
         blocks,
         candidates,
@@ -123,9 +202,13 @@ if triton is not None:
     ):
         clip = tl.program_id(1).to(tl.int64)
         # Every program of a clip picks for itself: a few thousand sums, and no launch between.
-        rows = sums + clip * (candidates + 1) * blocks
+        rows = sums + clip * (candidates + 2) * blocks
         j = tl.arange(0, BLOCKS)
         a = tl.sum(tl.load(rows + candidates * blocks + j, mask=j < blocks, other=0.0), 0) / size
+        lasting = a * 0  # the part of b that is of m'
+        if turned is not None:
+            row = rows + (candidates + 1) * blocks
+            lasting = inertia * tl.sum(tl.load(row + j, mask=j < blocks, other=0.0), 0) / size
         least = a * 0 + float("inf")
         b = a * 0
         chosen = tl.program_id(0) * 0
@@ -134,6 +217,8 @@ if triton is not None:
             inside = (k < candidates)[:, None] & (j < blocks)[None, :]
             part = tl.load(rows + k[:, None] * blocks + j[None, :], mask=inside, other=0.0)
             mean = tl.sum(part, 1) / size
+            if turned is not None:
+                mean = lasting + refresh * mean
             distance = tl.abs(a - mean - lam) if PAPER else tl.abs(mean)
             distance = tl.where(k < candidates, distance, float("inf"))
             best = tl.argmin(distance, 0)
@@ -155,8 +240,14 @@ if triton is not None:
         fresh = tl.where(independent, 1.0, fresh).to(tl.float32)
 
         quad = tl.program_id(0) * QUADS + tl.arange(0, QUADS)
-        normals = _normals(tl.load(seeds + clip), quad, frame, chosen)
+        normals = _normals(tl.load(seeds + clip), quad, frame, chosen, step)
         for n in tl.static_range(4):
             i = 4 * quad + n
             p = tl.load(previous + clip * size + i, mask=i < size, other=0.0)
-            tl.store(made + clip * size + i, keep * p + fresh * normals[n], mask=i < size)
+            m = normals[n]
+            if turned is not None:
+                last = tl.load(turned + clip * size + i, mask=i < size, other=0.0)
+                m = inertia * last + refresh * m
+            tl.store(made + clip * size + i, keep * p + fresh * m, mask=i < size)
+            if turned is not None:
+                tl.store(turned_on + clip * size + i, keep * m - fresh * p, mask=i < size)

@@ -9,6 +9,7 @@ triton.language.random.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -73,3 +74,29 @@ def normal(counter: Words, seed: Tensor) -> Tensor:
     """
     word1, word2, word3, word4 = philox4x32(counter, seed)
     return torch.stack((*box_muller(word1, word2), *box_muller(word3, word4)), dim=-1)
+
+
+def cuda_randn(seed: int, shape: Sequence[int], offset: int = 0) -> Tensor:
+    """What `torch.randn` gives on a CUDA device: the same generator, read in another way.
+
+    Value i has the counter (offset, 0, i, 0) and takes the first of its four normals. A GPU with
+    fewer threads than there are values takes the others too, and its numbers are not these.
+
+    Args:
+        seed: of the generator, in [0, 2^64).
+        shape: of the noise.
+        offset: how many calls the generator has answered since it was seeded.
+
+    Returns:
+        float32 on the CPU. Logarithm and sine are taken in float64: a GPU's differ by some 1e-6.
+
+    Source: torch's DistributionTemplates.h and curand_kernel.h; stable-diffusion-webui's
+    rng_philox.py has the same stream.
+    """
+    value = torch.arange(math.prod(shape))
+    zero = torch.zeros((), dtype=torch.int64)
+    key = torch.tensor(seed - 2**64 if seed >= 2**63 else seed)  # the same 64 bits, signed
+    word1, word2, _, _ = philox4x32((zero + offset, zero, value, zero), key)
+    radius = ((word1.double() + 0.5) / 2**32).log().mul(-2).sqrt()
+    angle = (word2.double() + 0.5) / 2**32 * math.tau
+    return (radius * angle.sin()).float().reshape(tuple(shape))
