@@ -8,8 +8,8 @@ from normals import SMALL, moments, one_thread  # noqa: F401
 from torch import Tensor
 
 from zs2.draws import neighbour_correlation
-from zs2.loop import LoopNoise
 from zs2.noise import NOISES, correlation, realised_kl, sample_noise
+from zs2.noise_loop import LoopNoise
 
 
 def closed(noise: Tensor) -> Tensor:

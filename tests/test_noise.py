@@ -7,7 +7,6 @@ from normals import LARGE, SMALL, moments, one_thread  # noqa: F401
 from torch import Tensor
 
 from zs2.draws import Draws, NoiseModel, mix
-from zs2.loop import LoopNoise
 from zs2.noise import (
     NOISES,
     DependencyNoise,
@@ -22,7 +21,8 @@ from zs2.noise import (
     realised_kl,
     sample_noise,
 )
-from zs2.rivals import IndependentNoise
+from zs2.noise_loop import LoopNoise
+from zs2.noise_rivals import IndependentNoise
 from zs2.timeline import Keyframes
 
 MODELS = [noise() for noise in NOISES.values()] + [DependencyNoise(inertia=0.9)]

@@ -9,8 +9,8 @@ from interpreter import interpreted
 from zs2 import draws, noise
 from zs2.draws import Draws, mix
 from zs2.kernels import noise_search
-from zs2.loop import LoopNoise
 from zs2.noise import DependencyNoise, kl_terms, realised_kl, sample_noise
+from zs2.noise_loop import LoopNoise
 
 SEEDS = [7, 2**62 + 12345, 0]
 

@@ -8,7 +8,7 @@ from normals import SMALL, moments, one_thread  # noqa: F401
 
 from zs2.draws import NoiseModel
 from zs2.noise import correlation, expected_correlation, sample_noise
-from zs2.rivals import MixedNoise, ProgressiveNoise
+from zs2.noise_rivals import MixedNoise, ProgressiveNoise
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 0.9])

@@ -1,6 +1,6 @@
 """Normal numbers by their address, and how two tensors of them are mixed to a third.
 
-The ground of all noise models: `zs2.noise`, `zs2.rivals` and `zs2.loop`.
+The ground of all noise models: `zs2.noise`, `zs2.noise_rivals` and `zs2.noise_loop`.
 """
 
 import math
@@ -69,7 +69,10 @@ class Draws:
 
 
 class NoiseModel(Protocol):
-    """What a noise model is: a rule that makes each frame's noise from draws and the last frame."""
+    """What a noise model is: a rule that makes each frame's noise from draws and the last frame.
+
+    zs2's own are dataclasses, whose fields bear the names of the command line's options.
+    """
 
     def generate(self, draws: Draws, frames: int) -> Iterator[Tensor]:
         """Yields the noise of frame 1, 2, .. F, each (B, D) float32."""

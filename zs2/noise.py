@@ -32,15 +32,15 @@ Needs torch alone: to embed it elsewhere, copy the files of zs2 that it imports.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from zs2.draws import RNG, Draws, NoiseModel, mix, neighbour_correlation
 from zs2.kernels import noise_search
-from zs2.loop import LoopNoise
-from zs2.rivals import IndependentNoise, MixedNoise, ProgressiveNoise
+from zs2.noise_loop import LoopNoise
+from zs2.noise_rivals import IndependentNoise, MixedNoise, ProgressiveNoise
 from zs2.timeline import PerFrame, check_range, per_frame
 
 
@@ -256,7 +256,7 @@ def expected_correlation(lam: PerFrame, frames: int, inertia: PerFrame = 0.0) ->
 
 
 # By the names that command lines use.
-NOISES: dict[str, type[NoiseModel]] = {
+NOISES: dict[str, Any] = {
     "dependency": DependencyNoise,
     "independent": IndependentNoise,
     "mixed": MixedNoise,

@@ -23,8 +23,8 @@ from zs2.checkpoint.load import load_weights
 from zs2.condition import Condition
 from zs2.denoise import WHOLE, Whole
 from zs2.device import DTYPES, pick_device, pick_dtype
-from zs2.errors import NumericalError
 from zs2.draws import RNG, NoiseModel
+from zs2.errors import NumericalError
 from zs2.noise import NOISES, DependencyNoise, correlation
 from zs2.samplers import SAMPLERS, Sampler, ddim, usual_spacing
 from zs2.shot import Clip, Noise, Shot, guidance

@@ -15,8 +15,8 @@ from torch import Tensor
 from zs2 import media
 from zs2.attention import FrameAttention, Share
 from zs2.condition import Condition
-from zs2.metrics import flicker, motion
 from zs2.draws import RNG, NoiseModel
+from zs2.metrics import flicker, motion
 from zs2.noise import sample_noise
 from zs2.samplers import Sampler
 from zs2.schedule import Level, Schedule

@@ -52,13 +52,10 @@ def frame_count(args: argparse.Namespace, given: Source | None) -> int:
 
 
 def clip_size(args: argparse.Namespace, given: Source | None, pipe: Pipeline) -> tuple[int, int]:
-    """(width, height) that the model can do: --size, else the source's shape at the model's area."""
+    """(width, height) that the model can do: --size, else the source's shape, in its usual area."""
     usual, m = pipe.weights.defaults.size, pipe.multiple
-    if args.size is None and given is None:
-        return usual, usual
-    if args.size is not None:
-        sides = args.size
-    else:
+    sides = args.size or (usual, usual)
+    if args.size is None and given is not None:
         height, width = given.frames.shape[1:3]
         sides = round(usual * (width / height) ** 0.5), round(usual * (height / width) ** 0.5)
     width, height = (max(m, (side + m // 2) // m * m) for side in sides)
@@ -92,7 +89,10 @@ def fitted(given: Source, count: int, size: tuple[int, int]) -> Tensor:
 def covering(frames: Tensor, width: int, height: int) -> Tensor:
     """uint8 [F, H, W, 3] scaled until the size is covered, and the middle of that."""
     scale = max(width / frames.shape[2], height / frames.shape[1])
-    sides = (max(height, round(frames.shape[1] * scale)), max(width, round(frames.shape[2] * scale)))
+    sides = (
+        max(height, round(frames.shape[1] * scale)),
+        max(width, round(frames.shape[2] * scale)),
+    )
     x = frames.permute(0, 3, 1, 2).float()
     x = F.interpolate(x, sides, mode="bicubic", antialias=True)
     top, left = (sides[0] - height) // 2, (sides[1] - width) // 2

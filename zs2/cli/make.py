@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -70,14 +69,14 @@ def run(args: argparse.Namespace) -> None:
     noise, attention, order = request.noise(args), request.attention(args), request.order(args)
     fps = args.fps or (given and given.fps) or 8.0
     jobs = planned(args, request.prompts(args), frames, fps)
-    if args.sheet is not None:
-        media.check_output(args.sheet, 1, overwrite=True)
-    if args.preview is not None:
-        media.check_output(args.preview, 1, overwrite=True)
-    if not jobs:
-        return say("all clips are there already")
+    for path in (args.sheet, args.preview):
+        if path is not None:
+            media.check_output(path, 1, overwrite=True)
     if args.graph and (device := pick_device(args.device or "auto")).type != "cuda":
         raise InputError(f"--graph needs a CUDA device, and this is {device}: leave it out")
+    if not jobs:
+        say("all of it is there already")
+        return
     pipe = load(
         SMALL if args.model is None else args.model,
         device=args.device or "auto",
@@ -86,25 +85,16 @@ def run(args: argparse.Namespace) -> None:
         tokenizer=args.tokenizer,
         compile=args.compile,
     )
-    total = pipe.weights.schedule.num_train_timesteps
-    if (args.steps or pipe.weights.defaults.steps) > total:
-        raise InputError(f"--steps must be at most {total} for this model, got {args.steps}")
     size = inputs.clip_size(args, given, pipe)
     announce(pipe, frames, size, order)
-    features = request.features(
-        args,
-        inputs.fitted(given, frames, size) if given else None,
-        inputs.mask(args, frames, size),
-    )
-    told = {o.name: getattr(args, o.name.replace("-", "_")) for o in (*SOURCE, PROMPT_AT)}
-    told = {name: str(v) if isinstance(v, Path) else v for name, v in told.items() if v}
+    shown = None if given is None else inputs.fitted(given, frames, size)
+    features = request.features(args, shown, inputs.mask(args, frames, size))
     stills = []
     for job in jobs:
         warn_of_unknown_words(job.prompt, pipe.weights)
         began = time.monotonic()
-        clip = request.refused(
-            partial(
-                pipe,
+        try:
+            clip = pipe(
                 job.prompt,
                 negative=args.negative or "",
                 frames=frames,
@@ -121,25 +111,34 @@ def run(args: argparse.Namespace) -> None:
                 order=order,
                 progress=Progress(pipe, args.preview),
             )
-        )
+        except ValueError as error:  # what only the model can refuse
+            raise InputError(str(error)) from error
         assert isinstance(clip, Clip)
-        clip.settings.update(told)
-        seconds = time.monotonic() - began
-        try:
-            written = clip.save(job.path, fps, args.overwrite)
-        except InputError as error:  # it was free when sampling began: never lose what was sampled
-            spare = job.path.with_stem(f"{job.path.stem}-{secrets.token_hex(3)}")
-            written = clip.save(spare, fps)
-            say(f"{error}; written to {written} instead")
-        answer(summary(clip, pipe, seconds, written))
+        clip.settings.update(told(args))
+        path = saved(clip, job.path, fps, args.overwrite)
+        answer(summary(clip, pipe, time.monotonic() - began, path))
         stills.append(clip.frames[0])
     if args.sheet is not None:
         answer(str(write_sheet(args.sheet, stills, [f"seed {job.seed}" for job in jobs])))
 
 
-def planned(
-    args: argparse.Namespace, prompts: Sequence[str], frames: int, fps: float
-) -> list[Job]:
+def told(args: argparse.Namespace) -> dict[str, object]:
+    """The settings that only the command line knows: what the features were made of."""
+    given = {o.name: getattr(args, o.name.replace("-", "_")) for o in (*SOURCE, PROMPT_AT)}
+    return {name: str(v) if isinstance(v, Path) else v for name, v in given.items() if v}
+
+
+def saved(clip: Clip, path: Path, fps: float, overwrite: bool) -> Path:
+    """Save a clip, under another name if its own was taken while it was sampled."""
+    try:
+        return clip.save(path, fps, overwrite)
+    except InputError as error:
+        spare = clip.save(path.with_stem(f"{path.stem}-{secrets.token_hex(3)}"), fps)
+        say(f"{error}; written to {spare} instead")
+        return spare
+
+
+def planned(args: argparse.Namespace, prompts: Sequence[str], frames: int, fps: float) -> list[Job]:
     """What to make and where it goes; every path is checked now, before any sampling.
 
     Raises:
@@ -158,7 +157,8 @@ def planned(
             number = f"{i:04d}-" if len(prompts) > 1 else ""  # prompts may repeat
             suffix = ".png" if frames == 1 else ".mp4"
             path = Path(f"{number}{words_of(prompt)}-{seed}{suffix}")
-        if args.skip_existing and media.target(path, frames).exists():
+        folder = path.suffix.lower() == ".png" and frames > 1
+        if args.skip_existing and (path.with_suffix("") if folder else path).exists():
             continue
         media.check_output(path, frames, args.overwrite)
         media.check_fps(path, fps)

@@ -126,8 +126,12 @@ PICTURE = (
     Option(
         "--schedule",
         "NAME",
-        "noise levels: karras, exponential, sgm-uniform, trailing or ays (default: the model's)",
-        ("karras", "exponential", "sgm-uniform", "trailing", "ays"),
+        "noise levels: leading, trailing, linspace, normal, sgm-uniform, simple, karras, "
+        "exponential, kl-optimal, ays or lcm (default: what goes with the sampler)",
+        (
+            *("leading", "trailing", "linspace", "normal", "sgm-uniform", "simple", "karras"),
+            *("exponential", "kl-optimal", "ays", "lcm"),
+        ),
     ),
     Option(
         "--rng",
@@ -224,9 +228,7 @@ OUTPUT = (
     ),
     Option("--count", "N", "make N, with seeds that follow each other", int, 1, stored=False),
     Option("--sheet", "FILE", "a .png of all first frames with their seeds", Path, stored=False),
-    Option(
-        "--preview", "FILE", "a .png of the clip so far, every 5 steps", Path, stored=False
-    ),
+    Option("--preview", "FILE", "a .png of the clip so far, every 5 steps", Path, stored=False),
 )
 SPEED = (
     Option("--chunk", "N", "frames computed at a time: same clip, less memory", int),

@@ -27,7 +27,7 @@ from zs2.timeline import per_frame
 
 T = TypeVar("T")
 
-METHODS: dict[str, type[Feature]] = {"text2video-zero": Text2VideoZero, "ddim": PerFrame}
+METHODS: dict[str, Callable[[], Feature]] = {"text2video-zero": Text2VideoZero, "ddim": PerFrame}
 
 OF_NOISE = tuple(dict.fromkeys(f.name for kind in NOISES.values() for f in fields(kind)))
 """The options that one noise model or another has."""
