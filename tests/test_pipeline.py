@@ -85,7 +85,7 @@ class Recorder:
     """A UNet that tells how many rows each pass had, whether it went on, and of prompts."""
 
     def __init__(self, unet):
-        self.unet, self.passes, self.prompts = unet, [], 0
+        self.unet, self.config, self.passes, self.prompts = unet, unet.config, [], 0
 
     def prepare(self, condition):
         self.prompts += 1
@@ -130,7 +130,7 @@ def test_numbers_of_torch_and_numpy_are_numbers(random_pipe, tmp_path):
 
 @pytest.mark.parametrize(("device", "drawn"), [("cuda:1", "cuda:1"), ("mps", "cpu")])
 def test_a_gpu_draws_its_own_noise(random_pipe, monkeypatch, device, drawn):
-    def stop(model, seeds, frames, shape, device):
+    def stop(model, seeds, frames, shape, device, step, rng):
         raise RuntimeError(f"on {device}")
 
     monkeypatch.setattr(shot, "sample_noise", stop)

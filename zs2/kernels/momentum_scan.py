@@ -27,7 +27,13 @@ else:
     triton = None  # a CPU build of torch: spare it the import
 
 Tensors = tuple[Tensor, ...]
-CPU_BLOCK = 1 << 19  # values of a frame at a time: of 2^15 to 2^30 the fastest in bf16
+CPU_BLOCK = 1 << 19
+"""Values of a frame at a time on a CPU: of 2^15 to 2^30 the fastest in bf16."""
+SCAN_BLOCK = 1024
+"""Values of a program of the scan: 8 a thread of its 4 warps, 16 bytes a load in 16-bit types."""
+NORM_BLOCK = 2048
+"""Values of a program of norm and scan, in whole rows. Chosen by the compiler's count of registers,
+which does not spill there for any width of the UNet; not yet timed."""
 
 
 def momentum_scan(
@@ -42,21 +48,23 @@ def momentum_scan(
         tensors: each [B, F, ...], of one shape, floating dtype and device; views of a packed
             projection are read in place, strides that differ cost a copy.
         mu: [F] on the same device, momentum of each frame in 0..1.
-        initial: each [B, ...] float32, the final state of the frames before these; None where a
-            clip begins, and then mu[0] has no effect.
+        initial: each [B, ...] float32 (float64 for float64 tensors), the final state of the frames
+            before these; None where a clip begins, and then mu[0] has no effect.
         keep: whether to write the final state; where no chunk follows, nobody needs it.
 
     Returns:
         For each tensor y [B, F, ...], contiguous and in its dtype; and the final state [B, ...] in
         float32: hand it to the next chunk as `initial`, and any split of the frames gives the same
-        clip. All sums are float32. Without `keep` there are no states.
+        clip. All sums are float32, those of float64 tensors and their states float64. Without
+        `keep` there are no states.
 
     Raises:
-        ValueError: the tensors differ, mu is not one value a frame, initial does not fit, or one
-            of them lies on another device.
+        ValueError: the tensors differ, mu is not one value in 0..1 a frame (on a GPU the values
+            are not looked at: the host would have to wait), initial does not fit, or one of them
+            lies on another device.
     """
     _check(tensors, mu, initial)
-    if _traced(*tensors, mu, *(initial or ())):
+    if _traced(*tensors, mu, *(initial or ())) or tensors[0].dtype == torch.float64:
         scanned, finals = momentum_scan_reference(tensors, mu, initial)
     elif _on_gpu(tensors[0]):
         return _triton_scan(tensors, mu, initial, keep)
@@ -67,53 +75,15 @@ def momentum_scan(
     return scanned, finals if keep else ()
 
 
-def norm_momentum_scan(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    mu: Tensor,
-    initial: Tensor | None = None,
-    eps: float = 1e-5,
-    keep: bool = True,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """LayerNorm and the momentum scan of its result, with one read of the hidden state.
-
-    Queries come from the normed rows, keys and values from the scanned ones: the scan's weights sum
-    to 1 and the projections are affine, so this equals scanning K and V, with half the traffic.
-
-    Args:
-        x: hidden state [B, F, N, C].
-        weight, bias: the norm's, [C].
-        mu, initial, keep: as for `momentum_scan`.
-
-    Returns:
-        Normed and scanned rows [B, F, N, C] in x's dtype, and the final state [B, N, C] float32;
-        None without `keep`.
-
-    Raises:
-        ValueError: as `momentum_scan`, or weight and bias are not [C].
-    """
-    _check([x], mu, None if initial is None else [initial])
-    if weight.shape != x.shape[-1:] or bias.shape != x.shape[-1:] or x.ndim != 4:
-        raise ValueError(
-            f"x is {[*x.shape]}, weight {[*weight.shape]} and bias {[*bias.shape]}: "
-            "expected [B, F, N, C], [C] and [C]"
-        )
-    if _on_gpu(x) and not _traced(x, weight, bias, mu, *([] if initial is None else [initial])):
-        return _triton_norm_scan(x, weight, bias, mu, initial, eps, keep)
-    normed = F.layer_norm(x, x.shape[-1:], weight, bias, eps)
-    (y,), finals = momentum_scan((normed,), mu, None if initial is None else (initial,), keep)
-    return normed, y, *(finals or (None,))
-
-
 def momentum_scan_reference(
     tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | None = None
 ) -> tuple[Tensors, Tensors]:
-    """Eq. 2 read aloud, in float32: the definition that every faster form is tested against."""
+    """Eq. 2 read aloud: the definition that every faster form is tested against."""
     scanned, finals = [], []
     for n, x in enumerate(tensors):
         frames, state = [], initial[n] if initial else None
-        for x_i, mu_i in zip(x.float().unbind(1), mu.float(), strict=True):
+        kind = _state_dtype(x)
+        for x_i, mu_i in zip(x.to(kind).unbind(1), mu.to(kind), strict=True):
             state = x_i if state is None else mu_i * state + (1 - mu_i) * x_i
             frames.append(state)
         scanned.append(torch.stack(frames, dim=1).to(x.dtype))
@@ -138,51 +108,47 @@ def _cpu_scan(x: Tensor, mu: Tensor, initial: Tensor | None) -> tuple[Tensor, Te
     return y, final
 
 
-def _check(tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | None) -> None:
-    if not tensors:
-        raise ValueError("give at least one tensor")
-    first = tensors[0]
-    if not first.is_floating_point():
-        raise ValueError(f"tensors must be floating point, got {first.dtype}")
-    for x in tensors:
-        if (x.shape, x.dtype, x.device) != (first.shape, first.dtype, first.device):
-            raise ValueError(
-                f"tensors must be alike: {[*first.shape]} {first.dtype} {first.device}, "
-                f"and {[*x.shape]} {x.dtype} {x.device}"
-            )
-    if mu.shape != first.shape[1:2]:
-        raise ValueError(
-            f"mu must hold one value for each of {first.shape[1]} frames: {[*mu.shape]}"
+def _triton_scan(
+    tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | None, keep: bool
+) -> tuple[Tensors, Tensors]:
+    shape = tensors[0].shape
+    xs = tuple(_rows(x) for x in tensors)
+    if any(x.stride() != xs[0].stride() for x in xs):
+        xs = tuple(x.contiguous() for x in xs)
+    batch, frames, rows, columns = xs[0].shape
+    ys = tuple(torch.empty(shape, dtype=x.dtype, device=x.device) for x in xs)
+    # A state that is neither read nor written still needs a pointer.
+    finals = initials = tuple(mu.new_empty(1, dtype=torch.float32) for _ in xs)
+    if keep:
+        finals = tuple(
+            torch.empty(x[:, 0].shape, dtype=torch.float32, device=x.device) for x in tensors
         )
-    for x in (mu, *(initial or ())):
-        if x.device != first.device:
-            raise ValueError(f"the tensors are on {first.device}, mu or initial on {x.device}")
     if initial is not None:
-        if len(initial) != len(tensors):
-            raise ValueError(f"{len(initial)} initial states for {len(tensors)} tensors")
-        for state in initial:
-            if state.shape != first[:, 0].shape:
-                raise ValueError(f"initial is {[*state.shape]}, expected {[*first[:, 0].shape]}")
-            if state.dtype != torch.float32:
-                raise ValueError(f"initial is {state.dtype}, expected torch.float32")
-
-
-def _traced(*tensors: Tensor) -> bool:
-    """Whether autograd or torch.compile looks on: both make the best of the reference."""
-    return torch.compiler.is_compiling() or (
-        torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    )
-
-
-def _on_gpu(x: Tensor) -> bool:
-    return triton is not None and (x.is_cuda or INTERPRET)
-
-
-def _rows(x: Tensor) -> Tensor:
-    """x [B, F, ...] as [B, F, N, C] with C adjacent values, a view wherever strides allow it."""
-    columns = x.shape[-1] if x.ndim > 2 else 1
-    x = x.reshape(*x.shape[:2], -1, columns)
-    return x if x.stride(-1) == 1 or columns == 1 else x.contiguous()
+        initials = tuple(state.contiguous() for state in initial)
+    size = rows * columns
+    if not batch * size:
+        return ys, finals if keep else ()
+    block = min(SCAN_BLOCK, triton.next_power_of_2(size))
+    stride_b, stride_f, stride_n, _ = xs[0].stride()
+    with torch.cuda.device_of(xs[0]):
+        _scan_kernel[(triton.cdiv(size, block), batch, len(xs))](
+            xs,
+            ys,
+            initials,
+            finals,
+            mu.float().contiguous(),
+            frames,
+            size,
+            columns,
+            stride_b,
+            stride_f,
+            stride_n,
+            PACKED=stride_n == columns or rows == 1,
+            CARRIED=initial is not None,
+            KEEP=keep,
+            BLOCK=block,
+        )
+    return ys, finals if keep else ()
 
 
 if triton is not None:
@@ -232,6 +198,91 @@ if triton is not None:
                     x = ahead
                 if KEEP:
                     tl.store(finals[t] + b * size + i, state, mask=inside)
+
+
+def norm_momentum_scan(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mu: Tensor,
+    initial: Tensor | None = None,
+    eps: float = 1e-5,
+    keep: bool = True,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """LayerNorm and the momentum scan of its result, with one read of the hidden state.
+
+    Queries come from the normed rows, keys and values from the scanned ones: the scan's weights sum
+    to 1 and the projections are affine, so this equals scanning K and V, with half the traffic.
+
+    Args:
+        x: hidden state [B, F, N, C].
+        weight, bias: the norm's, [C].
+        mu, initial, keep: as for `momentum_scan`.
+
+    Returns:
+        Normed and scanned rows [B, F, N, C] in x's dtype, and the final state [B, N, C] float32;
+        None without `keep`.
+
+    Raises:
+        ValueError: as `momentum_scan`, or weight and bias are not [C].
+    """
+    _check([x], mu, None if initial is None else [initial])
+    if weight.shape != x.shape[-1:] or bias.shape != x.shape[-1:] or x.ndim != 4:
+        raise ValueError(
+            f"x is {[*x.shape]}, weight {[*weight.shape]} and bias {[*bias.shape]}: "
+            "expected [B, F, N, C], [C] and [C]"
+        )
+    traced = _traced(x, weight, bias, mu, *([] if initial is None else [initial]))
+    if _on_gpu(x) and not traced and x.dtype != torch.float64:
+        return _triton_norm_scan(x, weight, bias, mu, initial, eps, keep)
+    normed = F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+    (y,), finals = momentum_scan((normed,), mu, None if initial is None else (initial,), keep)
+    return normed, y, *(finals or (None,))
+
+
+def _triton_norm_scan(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mu: Tensor,
+    initial: Tensor | None,
+    eps: float,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    x = x if x.stride(-1) == 1 else x.contiguous()
+    batch, frames, rows, columns = x.shape
+    normed, scanned = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(2))
+    shape = (batch, rows, columns) if keep else (1,)  # not written, and yet a pointer
+    final = torch.empty(shape, dtype=torch.float32, device=x.device)
+    if not x.numel():
+        return normed, scanned, final if keep else None
+    width = triton.next_power_of_2(columns)
+    height = max(1, NORM_BLOCK // width)
+    with torch.cuda.device_of(x):
+        _norm_scan_kernel[(math.ceil(rows / height), batch)](
+            x,
+            weight.contiguous(),
+            bias.contiguous(),
+            normed,
+            scanned,
+            final if initial is None else initial.contiguous(),
+            final,
+            mu.float().contiguous(),
+            eps,
+            frames,
+            rows,
+            columns,
+            rows * columns,
+            *x.stride()[:3],
+            CARRIED=initial is not None,
+            KEEP=keep,
+            ROWS=height,
+            COLUMNS=width,
+        )
+    return normed, scanned, final if keep else None
+
+
+if triton is not None:
 
     @triton.jit
     def _norm_scan_kernel(
@@ -287,86 +338,61 @@ if triton is not None:
             tl.store(final + b * size + at, state, mask=inside)
 
 
-def _triton_scan(
-    tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | None, keep: bool
-) -> tuple[Tensors, Tensors]:
-    shape = tensors[0].shape
-    xs = tuple(_rows(x) for x in tensors)
-    if any(x.stride() != xs[0].stride() for x in xs):
-        xs = tuple(x.contiguous() for x in xs)
-    batch, frames, rows, columns = xs[0].shape
-    ys = tuple(torch.empty(shape, dtype=x.dtype, device=x.device) for x in xs)
-    # A state that is neither read nor written still needs a pointer.
-    finals = initials = tuple(mu.new_empty(1, dtype=torch.float32) for _ in xs)
-    if keep:
-        finals = tuple(
-            torch.empty(x[:, 0].shape, dtype=torch.float32, device=x.device) for x in tensors
+def _check(tensors: Sequence[Tensor], mu: Tensor, initial: Sequence[Tensor] | None) -> None:
+    if isinstance(tensors, Tensor) or not tensors:
+        raise ValueError("give a sequence of tensors, as (k, v), and at least one")
+    for x in (*tensors, mu, *(initial or ())):
+        if not isinstance(x, Tensor):
+            raise ValueError(f"the scan takes tensors, and mu as one too, not {type(x).__name__}")
+    first = tensors[0]
+    if not first.is_floating_point():
+        raise ValueError(f"tensors must be floating point, got {first.dtype}")
+    for x in tensors:
+        if (x.shape, x.dtype, x.device) != (first.shape, first.dtype, first.device):
+            raise ValueError(
+                f"tensors must be alike: {[*first.shape]} {first.dtype} {first.device}, "
+                f"and {[*x.shape]} {x.dtype} {x.device}"
+            )
+    if mu.shape != first.shape[1:2]:
+        raise ValueError(
+            f"mu must hold one value for each of {first.shape[1]} frames: {[*mu.shape]}"
         )
+    if first.ndim < 2:
+        raise ValueError(f"tensors are [B, F, ...], not {[*first.shape]}")
+    if mu.device.type == "cpu" and not torch.compiler.is_compiling() and mu.numel():
+        low, high = mu.aminmax()
+        if not (low >= 0 and high <= 1):  # NaN is neither
+            raise ValueError(f"momentum mu must lie in 0..1, got {float(low):g}..{float(high):g}")
+    for x in (mu, *(initial or ())):
+        if x.device != first.device:
+            raise ValueError(f"the tensors are on {first.device}, mu or initial on {x.device}")
     if initial is not None:
-        initials = tuple(state.contiguous() for state in initial)
-    size = rows * columns
-    if not batch * size:
-        return ys, finals if keep else ()
-    block = min(1024, triton.next_power_of_2(size))
-    stride_b, stride_f, stride_n, _ = xs[0].stride()
-    with torch.cuda.device_of(xs[0]):
-        _scan_kernel[(triton.cdiv(size, block), batch, len(xs))](
-            xs,
-            ys,
-            initials,
-            finals,
-            mu.float().contiguous(),
-            frames,
-            size,
-            columns,
-            stride_b,
-            stride_f,
-            stride_n,
-            PACKED=stride_n == columns or rows == 1,
-            CARRIED=initial is not None,
-            KEEP=keep,
-            BLOCK=block,
-        )
-    return ys, finals if keep else ()
+        if len(initial) != len(tensors):
+            raise ValueError(f"{len(initial)} initial states for {len(tensors)} tensors")
+        for state in initial:
+            if state.shape != first[:, 0].shape:
+                raise ValueError(f"initial is {[*state.shape]}, expected {[*first[:, 0].shape]}")
+            if state.dtype != _state_dtype(first):
+                raise ValueError(f"initial is {state.dtype}, expected {_state_dtype(first)}")
 
 
-def _triton_norm_scan(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    mu: Tensor,
-    initial: Tensor | None,
-    eps: float,
-    keep: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    x = x if x.stride(-1) == 1 else x.contiguous()
-    batch, frames, rows, columns = x.shape
-    normed, scanned = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(2))
-    shape = (batch, rows, columns) if keep else (1,)  # not written, and yet a pointer
-    final = torch.empty(shape, dtype=torch.float32, device=x.device)
-    if not x.numel():
-        return normed, scanned, final if keep else None
-    width = triton.next_power_of_2(columns)
-    height = max(1, 2048 // width)
-    with torch.cuda.device_of(x):
-        _norm_scan_kernel[(math.ceil(rows / height), batch)](
-            x,
-            weight.contiguous(),
-            bias.contiguous(),
-            normed,
-            scanned,
-            final if initial is None else initial.contiguous(),
-            final,
-            mu.float().contiguous(),
-            eps,
-            frames,
-            rows,
-            columns,
-            rows * columns,
-            *x.stride()[:3],
-            CARRIED=initial is not None,
-            KEEP=keep,
-            ROWS=height,
-            COLUMNS=width,
-        )
-    return normed, scanned, final if keep else None
+def _state_dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _traced(*tensors: Tensor) -> bool:
+    """Whether autograd or torch.compile looks on: both make the best of the reference."""
+    return torch.compiler.is_compiling() or (
+        torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    )
+
+
+def _on_gpu(x: Tensor) -> bool:
+    return triton is not None and (x.is_cuda or INTERPRET)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """x [B, F, ...] as [B, F, N, C] with C adjacent values, a view wherever strides allow it."""
+    columns = x.shape[-1] if x.ndim > 2 else 1
+    x = x.reshape(*x.shape[:2], -1, columns)
+    return x if x.stride(-1) == 1 or columns == 1 else x.contiguous()
