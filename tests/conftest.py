@@ -9,12 +9,12 @@ import torch
 from folders import TEXT, UNET, VAE_KEYS, write_tokenizer
 from torch import Tensor, nn
 
-from zs2.schedule import DDIM
 from zs2.models.clip import CLIPText, CLIPTextConfig
 from zs2.models.unet import UNet, UNetConfig
 from zs2.models.vae import VAE, VAEConfig
 from zs2.pipeline import Pipeline
-from zs2.checkpoint.load import Sampling, Weights
+from zs2.schedule import Schedule
+from zs2.weights import Defaults, Weights
 
 
 class Letters:
@@ -63,9 +63,9 @@ def random_pipe() -> Pipeline:
         text_encoder=scramble(CLIPText(text), 1),  # type: ignore[arg-type]
         unet=scramble(UNet(unet), 2),  # type: ignore[arg-type]
         vae=scramble(VAE(VAEConfig(block_out_channels=(32, 32), layers_per_block=1)), 3),  # type: ignore[arg-type]
-        ddim=DDIM(),
+        schedule=Schedule(),
         name="random",
-        sample=Sampling(size=16, steps=4, cfg=3.0),
+        defaults=Defaults(size=16, steps=4, cfg=3.0),
     )
     return Pipeline(weights, torch.device("cpu"), torch.float32)
 

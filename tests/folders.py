@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from zs2.errors import InputError
 from zs2.checkpoint.load import load_weights
+from zs2.errors import InputError
 
 UNET = {
     "sample_size": 8,

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from zs2.errors import InputError
 from zs2.checkpoint.hub import pick, resolve
+from zs2.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ import torch
 from folders import TEXT, refused, write_tokenizer
 from safetensors.torch import load_file, save_file
 
+from zs2.checkpoint.family import PRESETS, Family
 from zs2.checkpoint.header import read_header
+from zs2.checkpoint.load import load_clip, load_weights, single_file_names
 from zs2.checkpoint.names import compvis_name
 from zs2.models.clip import CLIPText, CLIPTextConfig
 from zs2.models.unet import UNet, UNetConfig
 from zs2.models.vae import VAE, VAEConfig
-from zs2.checkpoint.load import load_clip, load_weights, single_file_names
 
 
 def test_a_folder_as_diffusers_writes_it(written):
@@ -25,15 +26,15 @@ def test_a_folder_as_diffusers_writes_it(written):
     ours = weights.unet.state_dict()
     assert theirs.keys() == ours.keys()
     assert all(theirs[k].equal(ours[k]) for k in theirs)
-    assert weights.ddim.prediction_type == "v_prediction"
-    assert weights.sample.size == 16
+    assert weights.schedule.prediction_type == "v_prediction"
+    assert weights.defaults.size == 16
     assert weights.tokenizer.encode(["a"]).shape == (1, 77)
     assert not any(p.requires_grad for p in weights.unet.parameters())
 
 
 def test_prediction_can_be_told(written):
-    assert load_weights(written, prediction="epsilon").ddim.prediction_type == "epsilon"
-    assert load_weights(written, prediction="v").ddim.prediction_type == "v_prediction"
+    assert load_weights(written, prediction="epsilon").schedule.prediction_type == "epsilon"
+    assert load_weights(written, prediction="v").schedule.prediction_type == "v_prediction"
 
 
 def test_a_tokenizer_that_was_told_is_remembered(written):
@@ -91,7 +92,7 @@ def test_old_names(folder):
 
 # What a folder's files can be instead of weights.
 def test_every_tensor_of_sd_15_has_its_place_in_a_single_file():
-    names = single_file_names({})
+    names = single_file_names({}, PRESETS[Family.SD1])
     assert [len(table) for table in names.values()] == [686, 248, 196]
     flat = [name for table in names.values() for name in table.values()]
     assert len(set(flat)) == 686 + 248 + 196
