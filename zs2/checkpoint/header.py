@@ -118,13 +118,12 @@ def _parse(path: Path, text: bytes) -> dict[str, tuple[int, int, Entry]]:
         parse_constant=_refuse,
     )
     metadata = header.pop("__metadata__", {})
-    if not all(isinstance(value, str) for value in metadata.values()):
-        raise TypeError
+    for words in (*header, *metadata, *metadata.values()):
+        words.encode("utf-8")  # all are strings, without half a character
     spans = {}
     for name, entry in header.items():
-        name.encode("utf-8")  # refuses half a character
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        if not isinstance(shape, list) or len(shape) > _MOST_SIDES:
+        if len(entry) > 3 or not isinstance(shape, list) or len(shape) > _MOST_SIDES:
             raise TypeError
         if not all(type(number) is int for number in (begin, end, *shape)):  # a bool is no number
             raise TypeError
