@@ -1,6 +1,7 @@
 """Everything that can be wrong with a checkpoint is one sentence that names it."""
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -10,8 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from folders import edit_json, refused
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from zs2.checkpoint.build import _read, build
+from zs2.checkpoint.header import read_header
 from zs2.checkpoint.load import load_weights
 from zs2.errors import InputError
 
@@ -125,6 +129,126 @@ def test_a_broken_file_is_named(folder, breakage, message):
     refused(folder, "unet")
 
 
+ENTRY = '{"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"a": {ENTRY}}}'.encode("utf-16"),
+        f'{{"a": {ENTRY.replace("8]", "8.0]")}}}',
+        f'{{"a": {ENTRY.replace("[2]", "[2.0]")}}}',
+        f'{{"a": {ENTRY.replace("[0,", "[false,")}}}',
+        f'{{"a": {ENTRY.replace("[0,", "[-0,")}}}',
+        f'{{"a": {ENTRY.replace("[2]", "[NaN]")}}}',
+        f'{{"a": {ENTRY.replace("[2]", "[[0], 1000000000]")}}}',
+        f'{{"a": {ENTRY.replace("8]", "9" * 4000 + "]")}}}',
+        f'{{"a": {ENTRY[:-1]}, "dtype": "F32"}}}}',
+        f'{{"a": {ENTRY[:-1]}, "more": {"[" * 200 + "]" * 200}}}}}',
+        f'{{"\\ud800": {ENTRY}}}',
+        f'{{"__metadata__": {{"a": "\\ud800"}}, "a": {ENTRY}}}',
+    ],
+)
+def test_headers_are_read_as_strictly_as_by_the_library(tmp_path, text):
+    content = text if isinstance(text, bytes) else text.encode()
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(struct.pack("<Q", len(content)) + content + bytes(8))
+    with pytest.raises(InputError, match="its header makes no sense"):
+        read_header(file)
+    with pytest.raises(SafetensorError), safe_open(file, "pt"):
+        pass
+    for text in (  # the library takes these
+        f'{{"a": {ENTRY}, "a": {ENTRY}}}',
+        f'{{"a": {ENTRY.replace("[2]", "[" + "1, " * 100 + "2]")}}}',
+    ):
+        file.write_bytes(struct.pack("<Q", len(text)) + text.encode() + bytes(8))
+        with pytest.raises(InputError, match="its header makes no sense"):
+            read_header(file)
+
+
+def test_a_header_whose_length_looks_like_a_pickle(tmp_path):
+    content = f'{{"a": {ENTRY}}}'.encode().ljust(640)
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(struct.pack("<Q", 640) + content + bytes(8))
+    assert file.read_bytes().startswith(b"\x80\x02")
+    assert read_header(file)["a"].shape == (2,)
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [("F4", [16]), ("F8_E4M3FNUZ", [8]), ("C64", [1])])
+def test_newer_dtypes_are_known_but_not_computed_with(folder, dtype, shape):
+    text = json.dumps({"a": {"dtype": dtype, "shape": shape, "data_offsets": [0, 8]}}).encode()
+    file = folder / "x.safetensors"
+    file.write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
+    assert read_header(file)["a"].bytes == 8
+    file.write_bytes(file.read_bytes().replace(f'"{dtype}"'.encode(), f'"{dtype[1:]}?"'.encode()))
+    with pytest.raises(InputError, match=r"a is stored as .*\?', which zs2 does not know"):
+        read_header(file)
+
+
+def test_what_changes_after_its_header_was_read_is_one_sentence(folder, monkeypatch):
+    file = folder / "unet/diffusion_pytorch_model.safetensors"
+    entries = read_header(file)
+    file.write_bytes(b"gone")
+    with pytest.raises(InputError, match=r"cannot be read: .*; download it again"):
+        _read(entries, dict.fromkeys(entries, torch.zeros(1)), "cpu", torch.float32)
+
+
+def test_a_tensor_in_two_shards(folder):
+    file = folder / "unet/diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    for name in ("a.safetensors", "b.safetensors"):
+        save_file(tensors, file.with_name(name))
+    names = {key: "ab"[i % 2] + ".safetensors" for i, key in enumerate(tensors)}
+    file.with_name(f"{file.name}.index.json").write_text(json.dumps({"weight_map": names}))
+    file.unlink()
+    refused(folder, r"is in a.safetensors and again in b.safetensors")
+
+
+@pytest.mark.parametrize("part", ["unet/config.json", "unet/diffusion_pytorch_model.safetensors"])
+def test_a_pipe_is_not_waited_for(folder, part):
+    (folder / part).unlink()
+    os.mkfifo(folder / part)
+    refused(folder, f"{part} is no regular file")
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("text_encoder", {"num_hidden_layers": 10**9}, "1000000000 is not supported: at most 100"),
+        ("unet", {"layers_per_block": 10**9}, "1000000000 is not supported: at most 20"),
+        ("vae", {"layers_per_block": 10**19}, "layers_per_block = 10000000000000000000 is not"),
+        (
+            "unet",
+            {"block_out_channels": [32] * 10**6},
+            r"block_out_channels = \[32, 32, .*\.\.\.\]",
+        ),
+        ("unet", {"sample_size": 10**400}, r"sample_size = 10+\.\.\.0+ is not supported"),
+        ("unet", {"norm_eps": float("inf")}, "norm_eps = inf is not supported"),
+        ("vae", {"scaling_factor": float("nan")}, "scaling_factor = nan is not supported"),
+        ("text_encoder", {"intermediate_size": 2**62}, "fits no network"),
+        ("unet", {"act_fn": "x" * 10**6}, "act_fn = x+[.]{3}x+ is not supported"),
+        ("unet", {"act_fn": "\x1b[31m\n"}, r"act_fn = \\x1b\[31m\\n is not supported"),
+    ],
+)
+def test_numbers_that_no_network_has(folder, part, changes, message):
+    edit_json(folder / part / "config.json", **changes)
+    refused(folder, message)
+
+
+def test_a_configuration_nested_too_deep(folder):
+    for depth in (30, 900, 100_000):
+        (folder / "unet/config.json").write_text('{"a": ' + "[" * depth + "]" * depth + "}")
+        refused(folder, "config.json is not JSON: it is nested too deep")
+
+
+def test_of_a_library_s_many_lines_the_first_is_told():
+    def make():
+        raise RuntimeError("the reason\nException raised from f at g.cpp:1")
+
+    with pytest.raises(InputError, match=r"fits no network: the reason$"):
+        build(make, {}, Path("x"), "cpu", torch.float32)
+
+
 def test_a_folder_with_only_pickles(folder):
     file = folder / "vae/diffusion_pytorch_model.safetensors"
     file.rename(file.with_suffix(".bin"))
@@ -151,7 +275,7 @@ def test_a_shard_may_not_leave_its_folder(folder):
     index = file.with_name("diffusion_pytorch_model.safetensors.index.json")
     index.write_text(json.dumps({"weight_map": {"a": "../vae/x.safetensors"}}))
     file.unlink()
-    refused(folder, "a path is not allowed")
+    refused(folder, "only a file.s name is allowed")
     index.write_text(json.dumps({"weight_map": {"a": "x.safetensors"}}))
     refused(folder, "x.safetensors is missing")
 
@@ -164,6 +288,7 @@ def test_a_shard_may_not_leave_its_folder(folder):
         ("unet", {"down_block_types": ["AttnDownBlock2D", "DownBlock2D"]}, "AttnDownBlock2D"),
         ("unet", {"in_channels": 9}, "an inpainting model"),
         ("unet", {"in_channels": 5}, "5 input channels"),
+        ("unet", {"in_channels": 8}, r"conv_in.weight has shape .* expected \[32, 8, 3, 3\]"),
         ("unet", {"norm_num_groups": 7}, "fits no network"),
         ("unet", {"flip_sin_to_cos": False}, "flip_sin_to_cos = False is not supported"),
         ("unet", {"downsample_padding": 0}, "downsample_padding = 0 is not supported"),

@@ -7,20 +7,41 @@ later. A file appears under its name only when it is whole: what is interrupted 
 import json
 import os
 import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import torch
 from torch import Tensor
 
 from zs2.errors import InputError
+from zs2.read_media import (
+    EXIF_DESCRIPTION,
+    read_clip,
+    read_frames,
+    read_settings,
+    require_library,
+)
+
+__all__ = [
+    "check_fps",
+    "check_output",
+    "contact_sheet",
+    "read_clip",
+    "read_frames",
+    "read_settings",
+    "save",
+    "save_somewhere",
+]
 
 _SUFFIXES = (".mp4", ".gif", ".webp", ".png")
-_DAMAGED = (EOFError, LookupError, OSError, SyntaxError, ValueError)  # from av and Pillow
-_EXIF_DESCRIPTION = 0x010E
+_PART = ".zs2-part-"
 _BT709 = 1  # its number in ITU-T H.273
 _GIF_MAX_FPS = 50  # browsers slow anything faster down to 10
 _PALETTE_SAMPLES = 2**16
@@ -45,7 +66,11 @@ def check_output(path: Path, frames: int, overwrite: bool = False) -> Path:
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
         raise InputError(f"{path} has no known suffix: end it in one of {', '.join(_SUFFIXES)}")
-    _require(path)
+    require_library(path)
+    try:
+        path.exists()
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
     if not path.parent.is_dir():
         raise InputError(f"{path} cannot be written: create the folder {path.parent} first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -59,7 +84,7 @@ def check_output(path: Path, frames: int, overwrite: bool = False) -> Path:
         kind = "a file" if several else "a folder"
         raise InputError(f"{target} is {kind} already: choose another name")
     if not overwrite:
-        raise InputError(f"{target} exists already: choose another name, or add --overwrite")
+        raise InputError(_taken(target))
     if several and len(_numbered(target)) < sum(1 for _ in target.iterdir()):
         raise InputError(f"{target} holds more than frames: move the other files, or rename")
     return target
@@ -110,7 +135,8 @@ def save(
     # ASCII, as EXIF and GIF comments promise no more; JSON escapes the rest.
     text = json.dumps({"zs2": settings})
     frames = frames.cpu()
-    with TemporaryDirectory(dir=path.parent, prefix=".zs2-") as folder:
+    _clear_leftovers(path.parent)
+    with TemporaryDirectory(dir=path.parent, prefix=_PART, ignore_cleanup_errors=True) as folder:
         part = Path(folder, path.name)
         match path.suffix.lower():
             case ".mp4":
@@ -126,60 +152,37 @@ def save(
                 part.mkdir()
                 for i, frame in enumerate(frames, start=1):
                     _write_png(part / f"{i:04d}.png", frame, text)
-        if target.is_dir():  # no system replaces a folder that holds files
-            target.rename(Path(folder, "replaced"))
-        part.replace(target)
+        try:
+            _put(part, target, overwrite)
+        except OSError as error:
+            if overwrite or not target.exists():
+                raise
+            raise InputError(_taken(target)) from error
     return target
 
 
-def read_settings(path: Path) -> dict[str, object]:
-    """The settings that `save` stored in a clip: a file, or a folder of PNGs.
+def save_somewhere(write: Callable[[Path], Path], path: Path) -> tuple[Path, Exception | None]:
+    """Write what took long to make: under another name, or in the current or the temporary folder,
+    where `path` cannot be written.
 
-    Raises:
-        InputError: the path cannot be read, or holds no settings.
-    """
-    file = _files(path)[0]
-    library = _require(file)
-    try:
-        if library == "av":
-            import av
-
-            with av.open(str(file)) as clip:
-                text = clip.metadata.get("comment", "")
-        else:
-            from PIL import Image
-
-            with Image.open(file) as image:
-                text = image.info.get("zs2") or image.info.get("comment") or ""
-                text = text or image.getexif().get(_EXIF_DESCRIPTION, "")
-    except _DAMAGED as error:
-        raise InputError(f"{file} cannot be read as a clip or picture: {error}") from error
-    try:
-        settings = json.loads(text)["zs2"]
-    except (ValueError, LookupError, TypeError):
-        settings = None
-    if not isinstance(settings, dict):
-        raise InputError(
-            f"{path} holds no settings: zs2 did not make it, or its metadata was stripped"
-        )
-    return settings
-
-
-def read_frames(path: Path) -> Tensor:
-    """Frames of a clip or picture: mp4, whatever Pillow opens, or a folder of PNGs.
+    Args:
+        write: makes the file of a path, as `save` does.
 
     Returns:
-        uint8 RGB [F, H, W, 3].
+        What `write` returned, and why that is not `path`; None where it is.
 
     Raises:
-        InputError: the path cannot be read, or its frames differ in size.
+        InputError, OSError: it could be written nowhere; the reason is the first one.
     """
-    frames = [frame for file in _files(path) for frame in _decode(file)]
-    sizes = {(frame.shape[1], frame.shape[0]) for frame in frames}
-    if len(sizes) != 1:
-        found = ", ".join(f"{width}x{height}" for width, height in sorted(sizes)) or "none"
-        raise InputError(f"{path} must hold frames of one size, but has {found}")
-    return torch.stack(frames)
+    name = f"{path.stem[:40]}-{secrets.token_hex(3)}{path.suffix}"
+    reason: Exception | None = None
+    for place in (path, path.with_name(name), Path(name), None):
+        try:
+            return write(place or Path(gettempdir(), name)), reason
+        except (InputError, OSError) as error:
+            reason = reason or error
+    assert reason is not None
+    raise reason
 
 
 def contact_sheet(frames: Tensor, columns: int = 4) -> Tensor:
@@ -200,56 +203,62 @@ def contact_sheet(frames: Tensor, columns: int = 4) -> Tensor:
     return sheet.reshape(rows * height, columns * width, 3)
 
 
-def _require(path: Path) -> str:
-    """Name of the library that reads and writes a file, if it is installed."""
-    library = "av" if path.suffix.lower() == ".mp4" else "PIL"
-    for name in (library, "numpy"):
-        if find_spec(name) is None:
-            raise InputError(f'{path} needs the library {name}: pip install "zs2[video]"')
-    return library
+def _taken(target: Path) -> str:
+    return f"{target} exists already: choose another name, or add --overwrite"
 
 
 def _numbered(folder: Path) -> list[Path]:
-    """The frames 0001.png, 0002.png, ... of a folder, in order."""
-    files = [file for file in folder.iterdir() if re.fullmatch(r"\d{4,}\.png", file.name)]
-    return sorted(files, key=lambda file: int(file.stem))
+    """The frames 0001.png, 0002.png, ... of a folder, as `save` writes them."""
+    return [file for file in folder.iterdir() if re.fullmatch(r"\d{4,}\.png", file.name)]
 
 
-def _files(path: Path) -> list[Path]:
-    """The files of a clip: itself, or its folder's frames."""
-    if not path.exists():
-        raise InputError(f"{path} does not exist: give a clip, a picture or a folder of frames")
-    files = _numbered(path) if path.is_dir() else [path]
-    if not files:
-        raise InputError(f"{path} holds no frames named 0001.png, 0002.png, ...")
-    return files
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what a killed program left half-written: nobody writes a clip for a day."""
+    for left in folder.glob(f"{_PART}*"):
+        with suppress(OSError):
+            old = time.time() - left.stat().st_mtime > 86400
+            if old and re.fullmatch(r"[a-z0-9_]{8}", left.name.removeprefix(_PART)):
+                shutil.rmtree(left, ignore_errors=True)
 
 
-def _decode(file: Path) -> list[Tensor]:
-    """Frames [H, W, 3] of one file."""
-    library = _require(file)
+def _put(part: Path, target: Path, overwrite: bool) -> None:
+    """Give what is whole its name. Another program may have taken it since it was looked at.
+
+    Raises:
+        FileExistsError: something is there that may not be replaced.
+    """
+    if part.is_dir():
+        if overwrite and target.is_dir():
+            _exchange(part, target)
+        else:
+            part.rename(target)  # fails where a folder holds files
+    elif overwrite:
+        part.replace(target)
+    else:
+        try:
+            target.hardlink_to(part)  # fails where anything is, and rename does not
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            if target.exists():
+                raise FileExistsError from None
+            part.replace(target)
+
+
+def _exchange(part: Path, target: Path) -> None:
+    """Put a new folder in the place of an old one, which no system does in one step.
+
+    A program killed in between leaves the old one beside it, under a name that says so.
+    """
+    old = target.with_name(f"{target.name}-before-{secrets.token_hex(3)}")
     try:
-        if library == "av":
-            import av
-
-            with av.open(str(file)) as clip:
-                return [
-                    torch.from_numpy(frame.to_ndarray(format="rgb24"))
-                    for frame in clip.decode(video=0)
-                ]
-        from PIL import Image, ImageOps, ImageSequence
-
-        with Image.open(file) as image:
-            # Phones store photographs lying down, with a note which side is up.
-            upright = (ImageOps.exif_transpose(frame) for frame in ImageSequence.Iterator(image))
-            return [
-                torch.frombuffer(
-                    bytearray(frame.convert("RGB").tobytes()), dtype=torch.uint8
-                ).reshape(frame.height, frame.width, 3)
-                for frame in upright
-            ]
-    except _DAMAGED as error:
-        raise InputError(f"{file} cannot be read as a clip or picture: {error}") from error
+        target.rename(old)
+        part.rename(target)
+    except BaseException:  # of Ctrl-C too
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
+    old.rename(part.with_name("replaced"))  # goes with the temporary folder
 
 
 def _durations(frames: int, fps: float, ticks: int) -> list[int]:
@@ -311,7 +320,7 @@ def _write_webp(path: Path, frames: Tensor, fps: float, text: str) -> None:
             images[i].putalpha(255)
             images[i].putpixel(corner, (*images[i].getpixel(corner)[:3], alpha))
     exif = Image.Exif()
-    exif[_EXIF_DESCRIPTION] = text
+    exif[EXIF_DESCRIPTION] = text
     images[0].save(
         path,
         format="WEBP",

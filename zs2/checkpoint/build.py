@@ -68,8 +68,9 @@ def _empty(make: Callable[[], nn.Module], where: Path | None) -> nn.Module:
     try:
         with torch.device("meta"):
             return make()
-    except (ValueError, TypeError, ZeroDivisionError, IndexError, RuntimeError) as error:
-        raise InputError(f"{where}: the configuration fits no network: {error}") from error
+    except (ValueError, TypeError, ArithmeticError, IndexError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]  # PyTorch's errors end in many lines of C++
+        raise InputError(f"{where}: the configuration fits no network: {reason}") from error
 
 
 def same_shape(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:
@@ -83,27 +84,35 @@ def _read(
     device: torch.device | str,
     dtype: torch.dtype,
 ) -> dict[str, Tensor]:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     files: defaultdict[Path, list[str]] = defaultdict(list)
     for key in expected:
         files[entries[key].file].append(key)
     tensors = {}
     for path, keys in files.items():
-        with safe_open(path, framework="pt") as file:
-            for key in keys:
-                stored = file.get_tensor(entries[key].name)
-                # Convolutions are faster where channels lie side by side.
-                layout = torch.channels_last if stored.ndim == 4 else torch.contiguous_format
-                # A copy of its own: a view would keep the whole file mapped.
-                tensor = stored.to(device, dtype, copy=True, memory_format=layout)
-                if not tensor.sum(dtype=torch.float32).isfinite():
-                    if stored.double().sum().isfinite():
-                        kind = str(dtype).removeprefix("torch.")
-                        raise InputError(
-                            f"{path}: {entries[key].name} does not fit into {kind}: "
-                            "use --dtype fp32 or bf16"
-                        )
-                    raise InputError(f"{path}: {entries[key].name} holds NaN or Inf")
-                tensors[key] = tensor.reshape(expected[key].shape)
+        try:
+            with safe_open(path, framework="pt") as file:
+                for key in keys:
+                    stored = file.get_tensor(entries[key].name)
+                    tensor = _cast(stored, entries[key], device, dtype)
+                    tensors[key] = tensor.reshape(expected[key].shape)
+        except (OSError, SafetensorError) as error:
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"{path} cannot be read: {reason}; download it again") from error
     return tensors
+
+
+def _cast(stored: Tensor, entry: Entry, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+    """A stored tensor as a model uses it, in a copy: a view would keep the whole file mapped."""
+    # Convolutions are faster where channels lie side by side.
+    layout = torch.channels_last if stored.ndim == 4 else torch.contiguous_format
+    tensor = stored.to(device, dtype, copy=True, memory_format=layout)
+    if tensor.sum(dtype=torch.float32).isfinite():
+        return tensor
+    if stored.double().sum().isfinite():
+        kind = str(dtype).removeprefix("torch.")
+        raise InputError(
+            f"{entry.file}: {entry.name} does not fit into {kind}: use --dtype fp32 or bf16"
+        )
+    raise InputError(f"{entry.file}: {entry.name} holds NaN or Inf")

@@ -6,6 +6,7 @@ it lacks must be off; without NEUTRAL any key may come), and OMITTED, what a lef
 where our default is another.
 """
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -15,6 +16,10 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from zs2.errors import InputError
 
 C = TypeVar("C")
+
+_MOST = {"num_hidden_layers": 100, "layers_per_block": 20}
+"""Of what a network is built from: real ones have a third of it, a billion would never be built."""
+_MOST_LEVELS = 10  # of any list
 
 
 def read_config(cls: type[C], values: Mapping[str, object], where: Path) -> C:
@@ -33,6 +38,8 @@ def read_config(cls: type[C], values: Mapping[str, object], where: Path) -> C:
             continue
         if key in known:
             supported = _fits(value, known[key])
+            if supported and isinstance(value, int) and value > _MOST.get(key, value):
+                raise InputError(f"{where}: {key} = {value} is not supported: at most {_MOST[key]}")
             given[key] = tuple(value) if isinstance(value, list) else value
         elif neutral is not None:
             allowed = neutral.get(key, False)  # a switch nobody knows is harmless while it is off
@@ -41,7 +48,7 @@ def read_config(cls: type[C], values: Mapping[str, object], where: Path) -> C:
         else:
             continue
         if not supported:
-            raise InputError(f"{where}: {key} = {value} is not supported")
+            raise InputError(f"{where}: {key} = {_short(value)} is not supported")
     for key, value in getattr(cls, "OMITTED", {}).items():
         given.setdefault(key, value)
     try:
@@ -55,7 +62,17 @@ def _fits(value: object, hint: Any) -> bool:
     if isinstance(hint, UnionType):
         return any(_fits(value, option) for option in get_args(hint))
     if get_origin(hint) is tuple:
-        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
-    if hint in (int, float) and isinstance(value, bool):
-        return False
-    return isinstance(value, (int, float) if hint is float else hint)
+        few = isinstance(value, list) and len(value) <= _MOST_LEVELS
+        return few and all(_fits(item, get_args(hint)[0]) for item in value)
+    if hint in (int, float):
+        kinds = (int, float) if hint is float else int
+        # The comparison is false for NaN and Inf, which JSON files may hold too.
+        return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < 2**63
+    return isinstance(value, hint)
+
+
+def _short(value: object) -> str:
+    """A value for a message: the first characters of a long one, and nothing unprintable."""
+    brief = reprlib.Repr()
+    brief.maxstring = 80
+    return brief.repr(value).strip("'")

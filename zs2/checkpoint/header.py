@@ -5,16 +5,21 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zs2.errors import InputError
-from zs2.json_file import read_json
+from zs2.json_file import read_json, require_file
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-ITEM = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
-ITEM |= {"BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "U32": 4, "U64": 8}
+BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "C64": 64, "BOOL": 8}
+BITS |= {"I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8}
+BITS |= {"F8_E4M3": 8, "F8_E5M2": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F8_E8M0": 8}
+BITS |= {"F6_E2M3": 6, "F6_E3M2": 6, "F4": 4}
 HEADER_LIMIT = 100_000_000  # what the safetensors library accepts
+_MOST_SIDES = 8  # of a tensor: networks have five at most
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Entry:
 
     @property
     def bytes(self) -> int:
-        return self.values * ITEM[self.dtype]
+        return -(-self.values * BITS[self.dtype] // 8)
 
 
 def read_header(path: Path) -> dict[str, Entry]:
@@ -49,6 +54,7 @@ def read_header(path: Path) -> dict[str, Entry]:
     """
     if path.suffix.lower() in PICKLES:
         raise InputError(_pickle(path))
+    require_file(path)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -67,29 +73,21 @@ def read_header(path: Path) -> dict[str, Entry]:
         raise InputError(f"{path} is a git-LFS pointer, not the weights: run `git lfs pull`")
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<head")):
         raise InputError(f"{path} is a web page, not weights: download the file itself")
-    if start.startswith((b"PK\x03\x04", b"\x80\x02")):
+    # A header's length may be a pickle's first bytes, but there a brace follows.
+    if start.startswith((b"PK\x03\x04", b"\x80\x02")) and start[8:9] != b"{":
         raise InputError(_pickle(path))
     if not text and start[8:9] == b"{" and length <= HEADER_LIMIT:
         raise InputError(f"{path} is truncated inside its header: download it again")
     try:
-        header = json.loads(text)
-        if not isinstance(header, dict):
-            raise TypeError
-        metadata = header.pop("__metadata__", {})
-        if not all(isinstance(value, str) for value in metadata.values()):
-            raise TypeError
-        spans = {
-            name: (*entry["data_offsets"], Entry(path, name, entry["dtype"], (*entry["shape"],)))
-            for name, entry in header.items()
-        }
-        ordered = sorted(spans.values(), key=lambda span: span[:2])
-        expected = [end - begin == entry.bytes for begin, end, entry in ordered]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        spans = _parse(path, text)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path} is not a safetensors file: its header makes no sense") from error
 
     end = 0
-    for (begin, stop, entry), fits in zip(ordered, expected, strict=True):
-        if begin != end or not fits:
+    for begin, stop, entry in sorted(spans.values(), key=lambda span: span[:2]):
+        if begin != end or stop - begin != entry.bytes:
             raise InputError(
                 f"{path} is damaged: tensor {entry.name} leaves a gap, overlaps or has a wrong size"
             )
@@ -103,6 +101,52 @@ def read_header(path: Path) -> dict[str, Entry]:
             f"{path} has {size - 8 - length - end:,} bytes after its end: download it again"
         )
     return {name: entry for name, (_, _, entry) in spans.items()}
+
+
+def _parse(path: Path, text: bytes) -> dict[str, tuple[int, int, Entry]]:
+    """Begin, end and entry of every tensor of a header; as strict as the safetensors library.
+
+    Raises:
+        InputError: a dtype that is not known.
+        AttributeError, KeyError, RecursionError, TypeError, ValueError: this is no header.
+    """
+    header = json.loads(
+        text.decode("utf-8"),
+        object_pairs_hook=_unique,
+        parse_int=_whole,
+        parse_float=_refuse,
+        parse_constant=_refuse,
+    )
+    metadata = header.pop("__metadata__", {})
+    for words in (*header, *metadata, *metadata.values()):
+        words.encode("utf-8")  # all are strings, without half a character
+    spans = {}
+    for name, entry in header.items():
+        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if len(entry) > 3 or not isinstance(shape, list) or len(shape) > _MOST_SIDES:
+            raise TypeError
+        if not all(type(number) is int for number in (begin, end, *shape)):  # a bool is no number
+            raise TypeError
+        if dtype not in BITS:
+            raise InputError(f"{path}: {name} is stored as {dtype!r:.50}, which zs2 does not know")
+        spans[name] = (begin, end, Entry(path, name, dtype, (*shape,)))
+    return spans
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(values := dict(pairs)) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return values
+
+
+def _whole(digits: str) -> int:
+    if not digits.isdigit() or len(digits) > 18:  # below 2^63, and never a sum that takes long
+        raise ValueError("a number out of range")
+    return int(digits)
+
+
+def _refuse(number: str) -> None:
+    raise ValueError(f"{number} is no whole number")
 
 
 def find_weights(folder: Path, stem: str) -> dict[str, Entry]:
@@ -136,11 +180,17 @@ def _read_shards(index: Path) -> dict[str, Entry]:
         raise InputError(f"{index} has no weight_map")
     entries: dict[str, Entry] = {}
     for shard in sorted({str(name) for name in names.values()}):
-        if "/" in shard or "\\" in shard:
-            raise InputError(f"{index} names the shard {shard}: a path is not allowed there")
+        if not re.fullmatch(r"[\w.-]{1,200}\.safetensors", shard, re.ASCII):
+            raise InputError(
+                f"{index} names the shard {shard!r:.100}: only a file's name is allowed there"
+            )
         if not (index.parent / shard).exists():
             raise InputError(f"{index.parent / shard} is missing: download it too")
-        entries |= read_header(index.parent / shard)
+        found = read_header(index.parent / shard)
+        if twice := next((name for name in found if name in entries), None):
+            other = entries[twice].file.name
+            raise InputError(f"{index.parent}: tensor {twice} is in {other} and again in {shard}")
+        entries |= found
     if absent := sorted(set(names) - set(entries)):
         raise InputError(f"{index} names {len(absent)} tensors that no shard has, as {absent[0]}")
     return entries

@@ -3,8 +3,10 @@
 import errno
 import re
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from zs2.checkpoint.header import PICKLES
 from zs2.errors import InputError
@@ -16,7 +18,10 @@ TOKENIZER_FILES = ["merges.txt", "tokenizer_config.json", "vocab.json"]
 WEIGHTS = re.compile(
     r"/(model|diffusion_pytorch_model)(\.fp16)?(-\d{5}-of-\d{5})?(\.fp16)?\.safetensors$"
 )
-_TIMEOUT = 4  # seconds without an answer
+_TIMEOUT = 4  # seconds without a word of the hub
+_DEADLINE = 20  # seconds until it has told what a repository holds, however slowly it speaks
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def resolve(name: str | Path) -> Path:
@@ -31,7 +36,7 @@ def resolve(name: str | Path) -> Path:
     text = str(name)
     if text and (path := here(text)):
         return path
-    is_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text) and not text.endswith(SUFFIXES)
+    is_id = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text, re.ASCII) and not text.endswith(SUFFIXES)
     if isinstance(name, Path) or not is_id:
         hint = "give a folder, a .safetensors file or a hub id"
         raise InputError(f"{name or 'an empty name'} does not exist: {hint}")
@@ -55,29 +60,22 @@ def download(repository: str, marker: str, choose: Callable[[list[str]], list[st
     Raises:
         InputError: no such repository, or no connection and nothing cached.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
     from huggingface_hub.utils import disable_progress_bars
 
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         disable_progress_bars()
     try:
-        found = HfApi().model_info(repository, timeout=_TIMEOUT).siblings or []
+        files = _listing(repository)
     except Exception as error:  # of the hub's HTTP library, which changes with its version
         if folder := cached(repository, marker):
             return folder
         raise InputError(_reason(repository, error)) from error
-    files = [file.rfilename for file in found]
     if marker in files:
         try:
             return Path(snapshot_download(repository, allow_patterns=choose(files)))
         except Exception as error:
-            full = (errno.ENOSPC, errno.EACCES, errno.EROFS)
-            if isinstance(error, OSError) and error.errno in full:
-                raise InputError(f"{repository} cannot be stored: {error}") from error
-            raise InputError(
-                f"the download of {repository} broke off ({type(error).__name__}): "
-                "run it again, and it goes on from there"
-            ) from error
+            raise InputError(_why_no_download(repository, error)) from error
     single = next((f for f in files if f.endswith(".safetensors")), None)
     hint = f"download its {single} and give the path" if single else "is it the right one?"
     raise InputError(f"{repository} holds no {marker}: {hint}")
@@ -115,11 +113,62 @@ def clip_tokenizer() -> Path:
     )
 
 
-def _reason(repository: str, error: Exception) -> str:
+def _listing(repository: str) -> list[str]:
+    """The files of a repository. A hub that answers byte by byte would hold up any timeout of its
+    library, so it is asked in a thread of its own.
+
+    Raises:
+        Exception: whatever went wrong.
+    """
+    from huggingface_hub import HfApi
+
+    answer: list[Any] = []
+
+    def ask() -> None:
+        try:
+            answer.append(HfApi().model_info(repository, timeout=_TIMEOUT))
+        except Exception as error:
+            answer.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)  # nobody waits for it at the end
+    thread.start()
+    thread.join(_DEADLINE)
+    found = answer[0] if answer else TimeoutError("the hub is too slow")
+    if isinstance(found, Exception):
+        raise found
+    # It becomes the name of a folder.
+    if not re.fullmatch(r"[0-9a-f]{40}", str(found.sha)):
+        raise ValueError(f"{found.sha} is no commit")
+    return [file.rfilename for file in found.siblings or []]
+
+
+def _why_no_download(repository: str, error: BaseException) -> str:
+    from huggingface_hub.errors import GatedRepoError
+
+    causes = [error]
+    while cause := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(cause)
+    numbers = {getattr(cause, "errno", None) for cause in causes}
+    if numbers & {*_FULL} or any("No space left" in str(cause) for cause in causes):
+        return f"{repository} cannot be stored: the disk is full, make room or set HF_HOME"
+    if numbers & {*_FORBIDDEN}:
+        return f"{repository} cannot be stored: you may not write there, set HF_HOME to a folder"
+    if gated := next((cause for cause in causes if isinstance(cause, GatedRepoError)), None):
+        return _reason(repository, gated)  # a gated repository's listing is open to all
+    return (
+        f"the download of {repository} broke off ({type(error).__name__}): "
+        "run it again, and it goes on from there"
+    )
+
+
+def _reason(repository: str, error: BaseException) -> str:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if isinstance(error, GatedRepoError):
-        return f"{repository} is gated: accept its terms on the hub and log in (`hf auth login`)"
+        return (
+            f"{repository} is gated: accept its terms on its page of the hub, then log in "
+            "(`hf auth login`, or a token in HF_TOKEN)"
+        )
     if isinstance(error, RepositoryNotFoundError):
         return f"{repository} is neither a path here nor an open repository of the hub"
     return (

@@ -109,10 +109,13 @@ def load_clip(path: str | Path) -> tuple[CLIP, Tokenizer]:
     text, vision = values.get("text_config"), values.get("vision_config")
     if not isinstance(text, dict) or not isinstance(vision, dict):
         raise InputError(f"{where} describes no CLIP: it needs text_config and vision_config")
+    projection = values.get("projection_dim", 512)
+    if not isinstance(projection, int):
+        raise InputError(f"{where}: projection_dim = {projection!r:.50} is not supported")
     configs = (
         read_config(CLIPTextConfig, text, where),
         read_config(CLIPVisionConfig, vision, where),
-        int(str(values.get("projection_dim", 512))),
+        projection,
     )
     entries = _without_harmless(find_weights(path, "model"))
     clip = build(lambda: CLIP(*configs), entries, path, "cpu", torch.float32)

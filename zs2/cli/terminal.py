@@ -3,7 +3,14 @@
 import argparse
 import io
 import os
+import re
+import shlex
 import sys
+from contextlib import suppress
+
+# Terminals obey these instead of showing them: C0, DEL and C1, line ends, changes of direction.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_LONGEST = 2000
 
 
 class Parser(argparse.ArgumentParser):
@@ -12,7 +19,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         if message.startswith("unrecognized arguments") and "-" not in message:
             message += ": put a prompt of several words in quotes"
-        self.exit(2, f"zs2: {message}\n")
+        say(message)
+        self.exit(2)
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -28,22 +36,30 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
 
 def say(message: object) -> None:
-    """A sentence for the user on stderr, on a line of its own."""
-    clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # of a bar that was not finished
-    print(f"{clear}zs2: {message}", file=sys.stderr)
+    """A sentence for the user on stderr, on a line of its own; the middle of a long one is cut."""
+    text = str(message)
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    clear = "\r\x1b[K" if _stderr_is_a_terminal() else ""  # of a bar that was not finished
+    if sys.stderr is not None:  # or print would take stdout instead
+        with suppress(OSError):
+            print(f"{clear}zs2: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def answer(line: str) -> None:
     """A line of the result on stdout, at once; it is no error that nobody reads on."""
     try:
-        print(line, flush=True)
-    except BrokenPipeError:
+        print(printable(line), flush=True)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            say(f"stdout cannot be written: {error.strerror}")
+        # What is still in the buffer goes nowhere, or Python would complain of it at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def progress_bar(step: int, steps: int, _: object = None) -> None:
     """A bar on stderr, where that is a terminal."""
-    if sys.stderr.isatty():
+    if _stderr_is_a_terminal():
         done = 30 * step // steps
         end = "\r\x1b[K" if step == steps else ""
         print(
@@ -52,6 +68,30 @@ def progress_bar(step: int, steps: int, _: object = None) -> None:
             file=sys.stderr,
             flush=True,
         )
+
+
+def printable(text: str) -> str:
+    """Text that a terminal only shows: what it would obey is written as \\x1b."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def shell_quote(text: str) -> str:
+    """A word for a shell's command line, with nothing in it that a terminal would obey.
+
+    As `shlex.quote`, but control characters are written as $'\\x1b', which bash and zsh read.
+    """
+    if not _CONTROL.search(text):
+        return shlex.quote(text)
+    text = text.replace("\\", r"\\").replace("'", r"\'")
+    return f"$'{_CONTROL.sub(_as_bytes, text)}'"
+
+
+def _as_bytes(found: re.Match[str]) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in found[0].encode())
+
+
+def _stderr_is_a_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()  # None: a shell's 2>&-
 
 
 def print_anything() -> None:

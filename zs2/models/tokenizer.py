@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from zs2.errors import InputError
-from zs2.json_file import read_json
+from zs2.json_file import read_json, require_file
 
 START = "<|startoftext|>"
 END = "<|endoftext|>"
@@ -25,6 +25,8 @@ LENGTH = 77
 
 _OPENAI_FILE = "bpe_simple_vocab_16e6.txt.gz"
 _OPENAI_MERGES = 48894  # the file goes on past those that CLIP was trained with
+_MOST_BYTES = 2**25  # of OpenAI's file unpacked, which has 3 million
+_LONGEST = 2**16
 _NO_LENGTH = int(1e30)  # what transformers writes where no length was set
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
@@ -57,8 +59,10 @@ class Tokenizer:
         for token in (START, END, pad):
             if token not in vocabulary:
                 raise InputError(f"the vocabulary has no token {token!r}: is it a CLIP tokenizer?")
-        if not isinstance(length, int) or length < 2:
-            raise InputError(f"a prompt of {length!r} tokens has no room for its start and end")
+        if not isinstance(length, int) or not 2 <= length <= _LONGEST:
+            raise InputError(
+                f"a prompt must have 2..{_LONGEST} tokens with its start and end, got {length!r:.50}"
+            )
         try:
             model = models.BPE(
                 vocabulary,
@@ -123,11 +127,11 @@ class Tokenizer:
             try:
                 encoding = self._engine.encode(text, add_special_tokens=False)
             except TypeError as error:  # half a character, from a terminal that is not UTF-8
-                raise InputError(f"the prompt {text!r} is not valid Unicode text") from error
+                raise InputError(f"the prompt {text!r:.200} is not valid Unicode text") from error
             if len(encoding.ids) > room:
                 lost = text[encoding.offsets[room][0] :]
                 warnings.warn(
-                    f"a prompt holds {room} tokens, so this end of it is ignored: {lost!r}",
+                    f"a prompt holds {room} tokens, so this end of it is ignored: {lost!r:.200}",
                     stacklevel=2,
                 )
             row = [self._start, *encoding.ids[:room], self._end]
@@ -151,7 +155,9 @@ def _read(file: Path) -> tuple[Vocabulary, Merges]:
     content: dict[str, Any] = read_json(file)
     model = content.get("model")
     if not isinstance(model, dict):  # "model" is a word of CLIP's vocabulary as well
-        lines = file.with_name("merges.txt").read_text(encoding="utf-8").split("\n")
+        merges = file.with_name("merges.txt")
+        require_file(merges)
+        lines = merges.read_text(encoding="utf-8").split("\n")
         return content, _pairs(line for line in lines if not line.startswith("#version"))
     if model.get("end_of_word_suffix") != "</w>":
         raise InputError("its words do not end in </w>")
@@ -164,9 +170,13 @@ def _read_openai(file: Path) -> tuple[Vocabulary, Merges]:
     from tokenizers.pre_tokenizers import ByteLevel
 
     try:
-        lines = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")
+        with gzip.open(file) as packed:
+            text = packed.read(_MOST_BYTES + 1)
     except zlib.error as error:
         raise InputError(str(error)) from error
+    if len(text) > _MOST_BYTES:
+        raise InputError(f"it holds more than {_MOST_BYTES:,} bytes")
+    lines = text.decode("utf-8").split("\n")
     letters = sorted(ByteLevel.alphabet())
     merges = _pairs(lines[1 : 1 + _OPENAI_MERGES])
     tokens = [*letters, *(letter + "</w>" for letter in letters), *map("".join, merges), START, END]
