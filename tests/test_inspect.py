@@ -131,7 +131,7 @@ def test_every_prompt_comes_back(capsys, tmp_path, random_pipe, prompt):
     clip = random_pipe(prompt, frames=1, seed=1, negative="blur", cfg=1)
     _, out, _ = run(capsys, clip.save(tmp_path / "a.png"))
     args = build_parser().parse_args(shlex.split(out.splitlines()[-1])[3:])
-    request.check(args)
+    request.check(args, frames=1)
     assert request.prompts(args) == [prompt]
 
 

@@ -13,7 +13,10 @@ from zs2 import media, sample
 from zs2.attention import FrameAttention
 from zs2.cli import make, terminal
 from zs2.denoise import Whole
-from zs2.noise import DependencyNoise, MixedNoise
+from zs2.noise import DependencyNoise, LoopNoise, MixedNoise
+from zs2.samplers import ddim, unipc
+from zs2.shots.travel import Travel
+from zs2.timeline import Keyframes
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 def run(random_pipe, monkeypatch, tmp_path, capsys):
     """Run the command in an empty folder: exit status, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(make, "load", lambda **_: random_pipe)
+    monkeypatch.setattr(make, "load", lambda *_, **__: random_pipe)
 
     def run(*argv):
         try:
@@ -133,7 +136,7 @@ def test_values_for_each_frame(run, tmp_path):
         (["a", "--candidates", "0"], "candidates"),
         (["a", "--chunk", "0"], "chunk"),
         (["a", "--steps", "0"], "--steps"),
-        (["a", "--steps", "1001"], "--steps"),
+        (["a", "--steps", "1001"], "steps must lie in 1..1000"),
         (["a", "--cfg", "nan"], "--cfg"),
         (["a", "--fps", "0"], "fps"),
         (["a", "--frames", "1", "--fps", "0", "-o", "a.webp"], "fps of webp"),
@@ -217,7 +220,9 @@ def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
             asked.update(options, prompt=prompt)
             return random_pipe(prompt, **options | {"order": Whole()})
 
-    monkeypatch.setattr(make, "load", lambda **options: loaded.update(options) or Recorder())
+    monkeypatch.setattr(
+        make, "load", lambda model, **o: loaded.update(o, model=model) or Recorder()
+    )
     monkeypatch.setattr(make, "pick_device", lambda _: torch.device("cuda"))
     status, _, err = run(
         *("a ball", "-m", "here", "--prediction", "v", "--tokenizer", "words", "--compile"),
@@ -247,11 +252,26 @@ def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
         "noise": DependencyNoise(0.5, candidates=3),
         "attention": FrameAttention((0, 0.5)),
         "order": Whole(chunk=1, together=False, graph=True),
+        "sampler": ddim,
+        "spacing": None,
+        "rng": "zs2",
+        "features": [],
     }
     assert asked == expected
     run("-p", "b", "--noise", "mixed", "--alpha", 0.5, "-o", "b.gif")
     assert (asked["prompt"], asked["noise"]) == ("b", MixedNoise(0.5))
     assert (asked["attention"], asked["order"]) == (FrameAttention(), Whole())
+    run(
+        *("c", "--sampler", "unipc", "--schedule", "karras", "--rng", "cuda", "--lambda", "0.2"),
+        *("--inertia", "0:(0.5), 7:(1)", "--select", "paper", "--search", "iterative"),
+        *("--prompt-at", 3, "d", "--steps", 4, "-o", "c.gif"),
+    )
+    assert (asked["sampler"], asked["spacing"], asked["rng"]) == (unipc, "karras", "cuda")
+    inertia = Keyframes(((0, 0.5), (7, 1.0)))
+    assert asked["noise"] == DependencyNoise(0.2, 10, "paper", "iterative", inertia)
+    assert asked["features"] == [Travel({3: "d"})]
+    run("d", "--loop", "--lam", 0.3, "-o", "d.gif")
+    assert asked["noise"] == LoopNoise(0.3)
     assert media.read_settings(tmp_path / "a.gif")["fps"] == 5
 
 

@@ -4,7 +4,6 @@ A checkpoint: its family, precision, size, and what is missing or left over, fro
 A clip that zs2 made: its settings, and the command line that makes it again.
 """
 
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from zs2.checkpoint.hub import here
 from zs2.checkpoint.load import COMPONENTS, single_file_names, tensors
 from zs2.checkpoint.names import HARMLESS, PREFIX
 from zs2.cli.options import TABLE
-from zs2.cli.terminal import Parser, answer, print_anything, say
+from zs2.cli.terminal import Parser, answer, print_anything, say, shell_quote
 from zs2.errors import InputError
 from zs2.json_file import read_json
 from zs2.weights import SMALL
@@ -39,7 +38,7 @@ def describe_clip(path: Path) -> Iterator[str]:
     if "prompt" in settings:
         again = path.with_name(f"{path.stem}-again{path.suffix or '.png'}")
         yield ""
-        yield f"{command_line(settings)} {shlex.quote(f'--output={again}')}"
+        yield f"{command_line(settings)} {shell_quote(f'--output={again}')}"
 
 
 def command_line(settings: Mapping[str, object]) -> str:
@@ -53,7 +52,7 @@ def command_line(settings: Mapping[str, object]) -> str:
         elif option in OPTIONS:
             # Joined with "=", a value that begins with a dash is not taken for an option.
             words.append(f"--{option}" if value is True else f"--{option}={_text(value)}")
-    return shlex.join(words)
+    return " ".join(map(shell_quote, words))
 
 
 def _given(settings: Mapping[str, object]) -> dict[str, object]:

@@ -19,6 +19,7 @@ C = TypeVar("C")
 
 _MOST = {"num_hidden_layers": 100, "layers_per_block": 20}
 """Of what a network is built from: real ones have a third of it, a billion would never be built."""
+_MOST_WORDS = 10_000
 _MOST_LEVELS = 10  # of any list
 
 
@@ -62,8 +63,13 @@ def _fits(value: object, hint: Any) -> bool:
     if isinstance(hint, UnionType):
         return any(_fits(value, option) for option in get_args(hint))
     if get_origin(hint) is tuple:
-        few = isinstance(value, list) and len(value) <= _MOST_LEVELS
-        return few and all(_fits(item, get_args(hint)[0]) for item in value)
+        kind = get_args(hint)[0]
+        most = _MOST_WORDS if kind is str else _MOST_LEVELS
+        return (
+            isinstance(value, list)
+            and len(value) <= most
+            and all(_fits(item, kind) for item in value)
+        )
     if hint in (int, float):
         kinds = (int, float) if hint is float else int
         # The comparison is false for NaN and Inf, which JSON files may hold too.

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
     frames = inputs.frame_count(args, given)
     request.check(args, frames)
     noise, attention, order = request.noise(args), request.attention(args), request.order(args)
-    fps = args.fps or (given and given.fps) or 8.0
+    fps = args.fps if args.fps is not None else (given and given.fps) or 8.0
     jobs = planned(args, request.prompts(args), frames, fps)
     for path in (args.sheet, args.preview):
         if path is not None:
@@ -129,13 +129,11 @@ def told(args: argparse.Namespace) -> dict[str, object]:
 
 
 def saved(clip: Clip, path: Path, fps: float, overwrite: bool) -> Path:
-    """Save a clip, under another name if its own was taken while it was sampled."""
-    try:
-        return clip.save(path, fps, overwrite)
-    except InputError as error:
-        spare = clip.save(path.with_stem(f"{path.stem}-{secrets.token_hex(3)}"), fps)
-        say(f"{error}; written to {spare} instead")
-        return spare
+    """Save a clip, somewhere else if it cannot be written where it should: it took long to make."""
+    written, reason = media.save_somewhere(lambda p: clip.save(p, fps, overwrite), path)
+    if reason:
+        say(f"{reason}; written to {written} instead")
+    return written
 
 
 def planned(args: argparse.Namespace, prompts: Sequence[str], frames: int, fps: float) -> list[Job]:

@@ -4,7 +4,8 @@ Impossible values are refused here, before a model is loaded, by those objects t
 """
 
 import argparse
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from typing import TypeVar
@@ -114,8 +115,22 @@ def features(args: argparse.Namespace, frames: Tensor | None, mask: Tensor | Non
     if frames is not None and args.edit is not None:
         made.append(Edit(frames) if args.image_cfg is None else Edit(frames, args.image_cfg))
     if args.prompt_at is not None:
-        made.append(Travel(dict(args.prompt_at)))
+        made.append(Travel(travelled(args.prompt_at)))
     return made
+
+
+def travelled(points: Sequence[tuple[str, str]]) -> dict[int, str]:
+    """The pairs of --prompt-at.
+
+    Raises:
+        InputError: what should be a frame is none, or is given twice.
+    """
+    prompts: dict[int, str] = {}
+    for frame, text in points:
+        if not re.fullmatch(r"\d{1,9}", frame) or int(frame) in prompts:
+            raise InputError(f"--prompt-at takes a frame, from 0 and once each, not {frame}")
+        prompts[int(frame)] = text
+    return prompts
 
 
 def prompts(args: argparse.Namespace) -> list[str]:

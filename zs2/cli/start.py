@@ -1,12 +1,4 @@
-"""What a command does before torch is imported, which takes seconds.
-
-The first lines of a command:
-
-    if __name__ == "__main__":
-        from zs2.cli.start import prepare
-
-        prepare()
-"""
+"""What a command does around the import of torch, which takes seconds."""
 
 import os
 import signal

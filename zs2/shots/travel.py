@@ -30,6 +30,8 @@ class Travel:
             if not 0 <= frame < shot.frames:
                 raise ValueError(f"a prompt at frame {frame}: the clip has 0..{shot.frames - 1}")
         own = shot.branches[-1].condition.prompt  # (B, 77, D)
+        if own.ndim == 4:
+            raise ValueError("prompts travel once in a clip: put all of them into one plan")
         points = {0: own} | {f: pipe.encode([text]) for f, text in sorted(self.prompts.items())}
         path = travelled(points, shot.frames, len(own))
         branches = tuple(
@@ -50,6 +52,9 @@ def travelled(points: Mapping[int, Tensor], frames: int, batch: int) -> Tensor:
         before = max(k for k in keys if k <= frame)
         after = min((k for k in keys if k >= frame), default=before)
         share = (frame - before) / (after - before) if after > before else 0.0
-        first, last = (points[key].expand(batch, -1, -1) for key in (before, after))
-        path.append(first.lerp(last, share))
+        path.append(
+            points[before]
+            .lerp(points[after].expand_as(points[before]), share)
+            .expand(batch, -1, -1)
+        )
     return torch.stack(path, dim=1)
