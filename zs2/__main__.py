@@ -11,23 +11,22 @@ COMMANDS = {
     "sample": "make a video from a prompt",
     "inspect": "say what a checkpoint is, or how a clip was made",
 }
-USAGE = "\n".join(
-    [
-        "usage: zs2 COMMAND [options]",
-        "",
-        "Training-free text-to-video from any Stable Diffusion checkpoint.",
-        "",
-        *(f"  {name:<12}{what}" for name, what in COMMANDS.items()),
-        "",
-        "zs2 COMMAND --help shows a command's options, zs2 --version the version.",
-    ]
-)
+USAGE = [
+    "usage: zs2 COMMAND [options]",
+    "",
+    "Training-free text-to-video from any Stable Diffusion checkpoint.",
+    "",
+    *(f"  {name:<12}{what}" for name, what in COMMANDS.items()),
+    "",
+    "zs2 COMMAND --help shows a command's options, zs2 --version the version.",
+]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     command, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if command in ("-h", "--help"):
-        answer(USAGE)
+        for line in USAGE:
+            answer(line)
     elif command == "--version":
         answer(f"zs2 {zs2.__version__}")
     elif command in COMMANDS:
