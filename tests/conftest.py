@@ -9,6 +9,8 @@ import torch
 from folders import TEXT, UNET, VAE_KEYS, write_tokenizer
 from torch import Tensor, nn
 
+from zs2 import sample
+from zs2.cli import make
 from zs2.models.clip import CLIPText, CLIPTextConfig
 from zs2.models.unet import UNet, UNetConfig
 from zs2.models.vae import VAE, VAEConfig
@@ -92,3 +94,20 @@ def written(tmp_path_factory) -> Path:
 def folder(written, tmp_path) -> Path:
     """A copy to break."""
     return Path(shutil.copytree(written, tmp_path / "sd"))
+
+
+@pytest.fixture
+def run(random_pipe, monkeypatch, tmp_path, capsys):
+    """Run the command in an empty folder: exit status, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(make, "load", lambda *_, **__: random_pipe)
+
+    def run(*argv):
+        try:
+            status = sample.main([str(a) for a in argv])
+        except SystemExit as stop:
+            status = stop.code
+        out = capsys.readouterr()
+        return status, out.out, out.err
+
+    return run

@@ -21,23 +21,6 @@ from zs2.timeline import Keyframes
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
-def run(random_pipe, monkeypatch, tmp_path, capsys):
-    """Run the command in an empty folder: exit status, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(make, "load", lambda *_, **__: random_pipe)
-
-    def run(*argv):
-        try:
-            status = sample.main([str(a) for a in argv])
-        except SystemExit as stop:
-            status = stop.code
-        out = capsys.readouterr()
-        return status, out.out, out.err
-
-    return run
-
-
 def test_a_clip_and_its_summary(run, tmp_path):
     status, out, _ = run("a ball", "--frames", 3, "--seed", 5, "-o", "ball.gif", "--lam", "0.2")
     assert status == 0

@@ -1,0 +1,107 @@
+"""Pictures and videos on the command line: read, fitted with a message, or refused."""
+
+import pytest
+import torch
+from PIL import Image
+
+from zs2 import media
+from zs2.cli import inputs
+from zs2.cli.options import build_parser
+
+
+def args(*argv):
+    return build_parser().parse_args(["a ball", *map(str, argv)])
+
+
+def frames(count, height, width):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, height, width, 3), generator=generator, dtype=torch.uint8)
+
+
+def test_a_video_says_how_many_frames_and_how_fast(run, tmp_path):
+    media.save(tmp_path / "in.gif", frames(5, 16, 16), 5, {})
+    status, _, err = run("a ball", "--init", "in.gif", "-o", "out.gif", "--steps", 2)
+    assert (status, err) == (0, "")
+    made, fps = media.read_clip(tmp_path / "out.gif")
+    assert (made.shape, fps) == ((5, 16, 16, 3), 5)
+    settings = media.read_settings(tmp_path / "out.gif")
+    assert (settings["init"], settings["frames"]) == ("in.gif", 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "said"),
+    [(3, 5, "in.gif has 3 frames: its last one is held to 5"), (5, 2, "its first 2 are taken")],
+)
+def test_another_number_of_frames_is_said(run, tmp_path, given, count, said):
+    media.save(tmp_path / "in.gif", frames(given, 16, 16), 8, {})
+    status, _, err = run("a", "--init", "in.gif", "--frames", count, "-o", "out.gif", "--steps", 2)
+    assert status == 0
+    assert said in err
+    assert len(media.read_frames(tmp_path / "out.gif")) == count
+
+
+def test_a_picture_is_held_and_its_shape_is_kept(run, tmp_path):
+    Image.new("RGB", (64, 16), "red").save(tmp_path / "wide.png")
+    status, _, err = run("a ball", "--init", "wide.png", "-o", "out.gif", "--steps", 2)
+    assert status == 0
+    assert "wide.png is 64x16: scaled and cropped to 32x8" in err
+    assert media.read_frames(tmp_path / "out.gif").shape == (8, 8, 32, 3)
+
+
+def test_the_middle_is_kept_when_a_side_is_cut():
+    picture = torch.zeros(1, 8, 24, 3, dtype=torch.uint8)
+    picture[:, :, 8:16] = 200
+    assert inputs.covering(picture, 8, 8).float().mean() > 190
+    assert inputs.covering(picture, 16, 16).shape == (1, 16, 16, 3)
+    assert inputs.covering(picture, 24, 8).equal(picture)
+
+
+def test_a_mask_says_what_may_change(run, random_pipe, tmp_path):
+    media.save(tmp_path / "in.webp", frames(3, 16, 16), 8, {})
+    half = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
+    half[:, :, 8:] = 255
+    media.save(tmp_path / "mask.png", half, 8, {})
+    found = inputs.mask(args("--init", "in.webp", "--mask", tmp_path / "mask.png"), 3, (16, 16))
+    assert found.shape == (1, 16, 16)
+    assert (found[..., :8].max(), found[..., 8:].min()) == (0, 1)
+    options = ("a", "--init", "in.webp", "--strength", 1, "--steps", 3, "--seed", 1, "-o")
+    media.save(tmp_path / "black.png", torch.zeros_like(half), 8, {})
+    media.save(tmp_path / "white.png", torch.full_like(half, 255), 8, {})
+    assert run(*options, "all.webp")[0] == 0
+    assert run(*options, "white.webp", "--mask", "white.png")[0] == 0
+    assert run(*options, "black.webp", "--mask", "black.png")[0] == 0
+    read = {n: media.read_frames(tmp_path / f"{n}.webp").int() for n in ("in", "all", "white")}
+    assert (read["white"] - read["all"]).abs().max() <= 1  # a rounding apart
+    kept = random_pipe.decode(random_pipe.picture(read["in"].byte()))
+    assert media.read_frames(tmp_path / "black.webp").equal(kept)
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--init", "absent.gif"], "absent.gif does not exist"),
+        (["--init", "in.gif", "--edit", "in.gif"], "leave one out"),
+        (["--mask", "in.gif"], "--mask needs --init"),
+        (["--invert"], "--invert has no use without --init"),
+        (["--strength", "0.5"], "--strength has no use without --init"),
+        (["--image-cfg", "2"], "--image-cfg has no use without --edit"),
+        (["--init", "in.gif", "--strength", "2"], "strength must lie in 0..1"),
+        (["--init", "in.gif", "--strength", "0.1"], "leaves none of 4 steps"),
+        (["--edit", "in.gif"], "only Instruct-Pix2Pix models"),
+        (["--prompt-at", "x", "b"], "--prompt-at takes a frame"),
+        (["--prompt-at", "1", "b", "--prompt-at", "1", "c"], "--prompt-at takes a frame"),
+        (["--prompt-at", "8", "b"], "8"),
+        (["--loop", "--inertia", "0.5"], "--inertia has no use with --noise loop"),
+        (["--count", "0"], "--count must be at least 1"),
+        (["--sheet", "sheet.pdf"], "sheet.pdf has no known suffix"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(run, tmp_path, argv, named):
+    media.save(tmp_path / "in.gif", frames(8, 16, 16), 8, {})
+    status, out, err = run("a ball", "-o", "out.gif", *argv)
+    assert status == 2
+    assert out == ""
+    assert err.startswith("zs2: ")
+    assert err.count("\n") == 1
+    assert named in err
+    assert not (tmp_path / "out.gif").exists()
