@@ -290,6 +290,19 @@ def test_more_memory_than_there_is_is_said_before_sampling(run, monkeypatch):
     assert not err
 
 
+def test_memory_that_can_never_do_is_refused(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(make, "free_memory", lambda _: 1 << 20)
+    status, _, err = run("a ball", "--frames", 8, "-o", "a.gif")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "0.00098 GiB are free" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_prompt_of_two_dashes(run, tmp_path):
+    assert run("--prompt=--", "--frames", 1, "-o", "a.png")[0] == 0
+    assert media.read_settings(tmp_path / "a.png")["prompt"] == "--"
+
+
 def test_a_machine_that_cannot_compile_is_one_sentence(run, tmp_path, random_pipe, monkeypatch):
     def fail(_):
         raise TorchDynamoException("InvalidCxxCompiler: none was found\n\nSet TORCH_LOGS for more")

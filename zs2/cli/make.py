@@ -41,8 +41,8 @@ def make(args: argparse.Namespace) -> int:
         except OSError as error:
             say(f"the clip was not written: {error}")
             return 1
-        except RuntimeError as error:
-            if out_of_memory(error):
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, MemoryError) or out_of_memory(error):
                 say(f"out of memory: {LESS_MEMORY}")
             elif compile_failed(error):
                 reason = str(error).partition("\n")[0]
@@ -197,13 +197,20 @@ class Progress:
 
 
 def announce(pipe: Pipeline, frames: int, size: tuple[int, int], order: Whole) -> None:
-    """Say how much memory a clip will take, always if that is more than there is."""
+    """Say how much memory a clip will take, always if that is more than there is.
+
+    Raises:
+        InputError: it is so much more that the system would end the program.
+    """
     latent = pipe.latent_shape(size)
     needed = clip_memory(pipe.weights, pipe.dtype, pipe.device, frames, latent, order)
     free = free_memory(pipe.device)
     sentence = f"a clip takes about {needed / 2**30:.2g} GiB beside the model"
     if free is not None and needed > free:
-        say(f"{sentence}, {free / 2**30:.2g} GiB are free: {LESS_MEMORY}")
+        sentence = f"{sentence}, {free / 2**30:.2g} GiB are free: {LESS_MEMORY}"
+        if needed > 4 * free:  # the estimate is not that far off
+            raise InputError(sentence)
+        say(sentence)
     elif sys.stderr.isatty():
         say(sentence)
 

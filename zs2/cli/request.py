@@ -139,7 +139,8 @@ def prompts(args: argparse.Namespace) -> list[str]:
     Raises:
         InputError: both or none are given, or the file has none.
     """
-    given = [p for p in (args.prompt, args.named, args.prompts_file) if p is not None]
+    named = "--" if args.named == [] else args.named  # what argparse makes of --prompt=--
+    given = [p for p in (args.prompt, named, args.prompts_file) if p is not None]
     if len(given) != 1:
         raise InputError('give either a "PROMPT" or --prompts-file FILE')
     if args.prompts_file is None:
