@@ -48,7 +48,7 @@ def read_config(cls: type[C], values: Mapping[str, object], where: Path) -> C:
         else:
             continue
         if not supported:
-            raise InputError(f"{where}: {key} = {_short(value)} is not supported")
+            raise InputError(f"{where}: {_short(key)} = {_short(value)} is not supported")
     for key, value in getattr(cls, "OMITTED", {}).items():
         given.setdefault(key, value)
     try:
