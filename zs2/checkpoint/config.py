@@ -62,8 +62,9 @@ def _fits(value: object, hint: Any) -> bool:
     if isinstance(hint, UnionType):
         return any(_fits(value, option) for option in get_args(hint))
     if get_origin(hint) is tuple:
-        few = isinstance(value, list) and len(value) <= _MOST_LEVELS
-        return few and all(_fits(item, get_args(hint)[0]) for item in value)
+        if not isinstance(value, list) or len(value) > _MOST_LEVELS:
+            return False
+        return all(_fits(item, get_args(hint)[0]) for item in value)
     if hint in (int, float):
         kinds = (int, float) if hint is float else int
         # The comparison is false for NaN and Inf, which JSON files may hold too.
