@@ -146,7 +146,8 @@ class Seeds:
         frames = torch.randint(0, 256, (3, 16, 24, 3), dtype=torch.uint8)
         for suffix in (".mp4", ".gif", ".webp", ".png"):
             save(self.clips / f"clip{suffix}", frames, 8, {"prompt": "a ball", "seed": 1})
-        Image.fromarray(frames[0].numpy()).save(self.clips / "photo.jpg")
+        photo = Image.fromarray(frames[0].numpy())
+        photo.save(self.clips / "photo.jpg", comment='{"zs2": {"seed": 1}}')
 
 
 def damage(content: bytes, rng: random.Random) -> bytes:
@@ -197,7 +198,9 @@ def _change(value: object, rng: random.Random) -> object:
         else:
             value[key] = _change(value[key], rng)
         return value
-    if isinstance(value, int) and rng.random() < 0.3:  # what is nearly the same
+    if (
+        isinstance(value, int) and abs(value) < 2**63 and rng.random() < 0.3
+    ):  # what is nearly the same
         return rng.choice((float(value), str(value), value + 1, -value, bool(value)))
     return [value] * rng.choice((1, 2, 50)) if rng.random() < 0.1 else deepcopy(rng.choice(NASTY))
 
@@ -258,7 +261,7 @@ def _refused(read: Callable[..., object], *args: object) -> None:
     try:
         read(*args)
     except InputError as error:
-        if len(str(error).splitlines()) != 1:
+        if "\n" in str(error):
             raise AssertionError(f"a message of several lines: {error}") from error
 
 

@@ -1,9 +1,11 @@
 """Where a model's name leads: paths, and a hub that is served on this machine's loopback."""
 
+import errno
 import functools
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,14 +16,19 @@ from pathlib import Path
 
 import pytest
 
-from zs2.checkpoint.hub import pick, resolve
+from zs2.checkpoint.hub import _why_no_download, pick, resolve
 from zs2.errors import InputError
 
 
 @pytest.mark.parametrize(
     "name",
     [
+        "./a",
         "./a/b",
+        "a/..",
+        "../a",
+        "-a/b",
+        "caf\u00e9/b",
         "/a/b",
         "~/a/b",
         "a/b/c",
@@ -111,17 +118,18 @@ class Hub(BaseHTTPRequestHandler):
     """Just enough of the hub's protocol for one repository, owner/model."""
 
     asked: list[str]
-    files: dict[str, bytes]
+    files: dict[str, bytes | str | None]  # bytes; or the hub's code of an error
+    commit = "0" * 40
 
     def do_HEAD(self) -> None:
         self.do_GET()
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
-        commit = "0" * 40
+        commit = self.commit
         if self.path.startswith("/api/models/owner/model/tree/"):
             tree = [
-                {"type": "file", "path": k, "size": len(v or b""), "oid": "0"}
+                {"type": "file", "path": k, "size": len(v or ""), "oid": "0"}
                 for k, v in self.files.items()
             ]
             body = json.dumps(tree).encode()
@@ -130,9 +138,9 @@ class Hub(BaseHTTPRequestHandler):
             body = json.dumps({"id": "owner/model", "sha": commit, "siblings": siblings}).encode()
         else:
             body = self.files.get(self.path.removeprefix(f"/owner/model/resolve/{commit}/"))
-        self.send_response(404 if body is None else 200)
-        if body is None:
-            self.send_header("X-Error-Code", "RepoNotFound")
+        self.send_response(200 if isinstance(body, bytes) else 403 if body else 404)
+        if not isinstance(body, bytes):
+            self.send_header("X-Error-Code", body or "RepoNotFound")
             body = b""
         self.send_header("ETag", hashlib.sha256(body).hexdigest())
         self.send_header("X-Repo-Commit", commit)
@@ -195,6 +203,65 @@ def test_a_download_that_breaks_off_is_told(hub, tmp_path):
     text = in_a_fresh_process(RESOLVE, HF_ENDPOINT=hub[0], HF_HOME=str(tmp_path))
     assert text.startswith("refused: the download of owner/model broke off")
     assert text.endswith("run it again, and it goes on from there\n")
+
+
+@pytest.mark.parametrize("hub", [{**FILES, BROKEN: "GatedRepo"}], indirect=True)
+def test_a_gated_repository_whose_listing_is_open(hub, tmp_path):
+    text = in_a_fresh_process(RESOLVE, HF_ENDPOINT=hub[0], HF_HOME=str(tmp_path))
+    assert text == (
+        "refused: owner/model is gated: accept its terms on its page of the hub, then log in "
+        "(`hf auth login`, or a token in HF_TOKEN)\n"
+    )
+
+
+def test_a_commit_is_no_path(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(Hub, "commit", "../../../outside")
+    text = in_a_fresh_process(RESOLVE, HF_ENDPOINT=hub[0], HF_HOME=str(tmp_path))
+    assert text.startswith("refused: owner/model is not on this machine")
+    assert not any("resolve" in path for path in hub[1])
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "full"), "the disk is full, make room or set HF_HOME"),
+        (RuntimeError("x: No space left on device (os error 28)"), "the disk is full"),
+        (PermissionError(errno.EACCES, "no"), "you may not write there, set HF_HOME"),
+        (ConnectionError("x"), r"broke off \(RuntimeError\): run it again"),
+    ],
+)
+def test_why_a_download_failed(error, message):
+    outer = RuntimeError("of a thread")
+    outer.__cause__ = error
+    assert re.search(message, _why_no_download("owner/model", outer))
+
+
+def test_a_hub_that_answers_byte_by_byte_is_not_waited_for(tmp_path):
+    """Each byte comes in time, and there is no end of them."""
+
+    def drip(server: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                while not ended.wait(0.05):
+                    connection.sendall(b"x")
+            except OSError:  # the other side has gone, or the test is over
+                if ended.is_set():
+                    return
+
+    code = "import zs2.checkpoint.hub; zs2.checkpoint.hub._DEADLINE = 0.5\n" + RESOLVE
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        text = in_a_fresh_process(code, HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path))
+        ended.set()
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    assert text.startswith("refused: owner/model is not on this machine")
+    assert "TimeoutError" in text
 
 
 def test_a_hub_that_never_answers_is_one_sentence(tmp_path):

@@ -2,6 +2,10 @@
 
 import errno
 import os
+import shutil
+import struct
+import tempfile
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,15 @@ from torch import Tensor
 
 from zs2 import read_media
 from zs2.errors import InputError
-from zs2.media import check_output, contact_sheet, read_frames, read_settings, save
+from zs2.media import (
+    check_output,
+    contact_sheet,
+    read_clip,
+    read_frames,
+    read_settings,
+    save,
+    save_somewhere,
+)
 
 for library in ("av", "PIL", "numpy"):
     pytest.importorskip(library, reason="the media libraries are not installed")
@@ -401,3 +413,224 @@ def test_contact_sheet_fills_rows_and_leaves_white() -> None:
         assert torch.equal(sheet[4 * row : 4 * row + 4, 6 * column : 6 * column + 6], frame)
     assert bool((sheet[4:, 12:] == 255).all())
     assert contact_sheet(frames).shape == (8, 24, 3)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".m4v", ".mov", ".mkv", ".avi", ".gif", ".webp"])
+def test_clips_come_with_their_rate(tmp_path: Path, suffix: str) -> None:
+    name = tmp_path / f"clip{suffix}"
+    if suffix in (".mp4", ".gif", ".webp"):
+        save(name, clip(), 12.5, {})
+    else:
+        write_video(name, clip(), 12.5)
+    frames, fps = read_clip(name)
+    assert fps == pytest.approx(12.5, rel=1e-6)
+    assert frames.shape == (6, 34, 48, 3)
+    # MPEG-4 at its usual quality, H.264 and 256 colours alike; a wrong order falls far below.
+    assert all(psnr(a, b) > 25 for a, b in zip(frames, clip(), strict=True))
+    assert torch.equal(read_clip(name, most=2)[0], frames[:2])
+    assert torch.equal(read_frames(name), frames)
+
+
+def write_video(path: Path, frames: Tensor, fps: float) -> None:
+    import av
+
+    codec = "mpeg4" if path.suffix == ".avi" else "libx264"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(fps))
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        stream.bit_rate = 4_000_000
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(frame.numpy(), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+
+
+def test_folders_of_pictures_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for i, name in enumerate(["frame2.png", "frame10.PNG", "frame1.jpeg", "frame11.webp"]):
+        flat = torch.full((16, 16, 3), 50 * i, dtype=torch.uint8)
+        Image.fromarray(flat.numpy()).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no frame")
+    (tmp_path / ".hidden.png").write_text("no frame")
+    frames, fps = read_clip(tmp_path)
+    assert frames[:, 0, 0, 0].tolist() == [100, 0, 50, 150]
+    assert fps == 8.0
+    assert read_clip(tmp_path / "frame2.png")[1] == 8.0
+
+
+def test_videos_of_phones_stand_upright(tmp_path: Path) -> None:
+    path = save(tmp_path / "clip.mp4", clip(), 8, {})
+    lying = read_frames(path)
+    content = path.read_bytes()
+    # The matrix of ISO/IEC 14496-12, 8.3.2: upright, and a quarter clockwise.
+    upright, turned = (
+        struct.pack(">9i", *(65536 * v for v in rows), 2**30)
+        for rows in ((1, 0, 0, 0, 1, 0, 0, 0), (0, 1, 0, -1, 0, 0, 34, 0))
+    )
+    at = content.index(upright, content.index(b"tkhd"))
+    path.write_bytes(content[:at] + turned + content[at + 36 :])
+    frames = read_frames(path)
+    assert frames.shape == (6, 48, 34, 3)
+    assert torch.equal(frames, lying.rot90(-1, (1, 2)))
+
+
+def test_only_the_first_picture_of_a_photograph(tmp_path: Path) -> None:
+    from PIL import Image
+
+    first, depth = (Image.new("RGB", size, "red") for size in ((32, 16), (8, 4)))
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[depth])
+    assert read_frames(tmp_path / "a.jpg").shape == (1, 16, 32, 3)
+
+
+@pytest.mark.filterwarnings("ignore:Image size")  # Pillow warns before it refuses
+def test_files_that_unpack_to_gigabytes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "clip.gif", clip(), 8, {})
+    content = path.read_bytes()
+    for width, height in ((65535, 65535), (20000, 1), (10000, 9000)):
+        path.write_bytes(content[:6] + struct.pack("<HH", width, height) + content[10:])
+        with pytest.raises(InputError, match=r"too large|bomb"):
+            read_frames(path)
+    path.write_bytes(content)
+    for limit in ("_MOST_FRAMES", "_MOST_PIXELS"):
+        with monkeypatch.context() as patch:
+            patch.setattr(read_media, limit, 5)
+            with pytest.raises(InputError, match=r"clip.gif is too large: .* cut it"):
+                read_frames(path)
+
+
+@pytest.mark.parametrize("read", [read_clip, read_settings])
+def test_programs_and_addresses_in_a_file_are_not_followed(tmp_path: Path, read: object) -> None:
+    assert callable(read)
+    save(tmp_path / "secret.mp4", clip(), 8, {})
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile secret.mp4\n")
+    (tmp_path / "page.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    for name in ("list.mp4", "page.png"):
+        with pytest.raises(InputError, match="cannot be read as a clip or picture"):
+            read(tmp_path / name)
+
+
+def test_colons_in_a_name_are_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(Path("file:a.mp4"), clip(), 8, {"seed": 1})
+    assert read_settings(Path("file:a.mp4")) == {"seed": 1}
+    assert len(read_frames(Path("file:a.mp4"))) == 6
+
+
+def test_settings_nested_too_deep(tmp_path: Path) -> None:
+    from PIL import Image, PngImagePlugin
+
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text("zs2", '{"zs2": {"a": ' + "[" * 5000 + "]" * 5000 + "}}")
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png", pnginfo=chunks)
+    with pytest.raises(InputError, match="holds no settings"):
+        read_settings(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("read", [read_clip, read_settings])
+def test_pipes_are_not_waited_for(tmp_path: Path, read: object) -> None:
+    assert callable(read)
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(InputError, match="no regular file"):
+        read(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("links", [True, False])
+def test_what_another_program_wrote_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, links: bool
+) -> None:
+    """Between the look at the path and the end of the writing, it is taken."""
+    path = tmp_path / f"clip{suffix}"
+
+    def other(target: Path, part: Path) -> None:
+        raise PermissionError("no links here")
+
+    def late(folder: Path) -> None:
+        monkeypatch.undo()
+        if not links:
+            monkeypatch.setattr(Path, "hardlink_to", other)
+        save(path, clip(3), 8, {"by": "the other"})
+
+    monkeypatch.setattr(media, "_clear_leftovers", late)
+    with pytest.raises(InputError, match="exists already"):
+        save(path, clip(5), 8, {"by": "us"})
+    target = check_output(path, 5, overwrite=True)
+    assert read_settings(target) == {"by": "the other"}
+    assert os.listdir(tmp_path) == [target.name]
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+@pytest.mark.parametrize("after", [False, True])
+def test_an_interrupted_exchange_loses_no_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int, after: bool
+) -> None:
+    path = tmp_path / "clip.png"
+    target = save(path, clip(3), 8, {"take": 1})
+    original, calls = Path.rename, 0
+
+    def rename(source: Path, to: Path) -> Path:
+        nonlocal calls
+        calls += 1
+        if calls == call and not after:
+            raise KeyboardInterrupt
+        result = original(source, to)
+        if calls == call:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(KeyboardInterrupt):
+        save(path, clip(5), 8, {"take": 2}, overwrite=True)
+    monkeypatch.undo()
+    new = call == 3 or (call == 2 and after)
+    assert read_settings(target) == {"take": 2 if new else 1}
+    assert len(read_frames(target)) == (5 if new else 3)
+
+
+def test_leftovers_of_killed_programs_go_after_a_day(tmp_path: Path) -> None:
+    names = [".zs2-part-abcd1234", ".zs2-part-efgh5678", ".zs2-part-of-my-own", ".zs2-notes"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "clip.gif").touch()
+        if "efgh" not in name:  # that one is being written
+            os.utime(tmp_path / name, (0, 0))
+    save(tmp_path / "clip.gif", clip(), 8, {})
+    assert sorted(os.listdir(tmp_path)) == sorted([*names[1:], "clip.gif"])
+
+
+def test_what_was_sampled_is_written_somewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, here, temporary = (tmp_path / name for name in ("wanted", "here", "temporary"))
+    for folder in (wanted, here, temporary):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    def write(path: Path) -> Path:
+        return save(path, clip(), 8, {})
+
+    assert save_somewhere(write, wanted / "a.gif") == (wanted / "a.gif", None)
+    written, reason = save_somewhere(write, wanted / "a.gif")  # the name is taken
+    assert written.parent == wanted
+    assert "exists already" in str(reason)
+    shutil.rmtree(wanted)
+    written, reason = save_somewhere(write, wanted / "a.gif")
+    assert (here / written).exists()
+    assert not written.is_absolute()
+    assert "create the folder" in str(reason)
+    shutil.rmtree(here)
+    written, _ = save_somewhere(write, wanted / "a.gif")
+    assert written.parent == temporary
+    assert len(read_frames(written)) == 6
+    shutil.rmtree(temporary)
+    with pytest.raises(InputError, match="wanted"):
+        save_somewhere(write, wanted / "a.gif")
+
+
+def test_names_too_long_for_a_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="File name too long"):
+        check_output(tmp_path / f"{'x' * 300}.gif", 2)

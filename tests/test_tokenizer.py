@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import warnings
 from pathlib import Path
 
@@ -232,3 +233,35 @@ def test_missing_files_are_named(small: Path, tmp_path: Path) -> None:
     (small / "merges.txt").unlink()
     with pytest.raises(InputError, match=r"merges\.txt"):
         Tokenizer.load(small)
+
+
+def test_a_vocabulary_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / OPENAI_FILE
+    with gzip.open(file, "wb") as packed:
+        for _ in range(34):
+            packed.write(bytes(2**20))
+    with pytest.raises(InputError, match="holds more than 33,554,432 bytes"):
+        Tokenizer.load(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(small: Path) -> None:
+    (small / "merges.txt").unlink()
+    os.mkfifo(small / "merges.txt")
+    with pytest.raises(InputError, match="no regular file"):
+        Tokenizer.load(small)
+
+
+def test_a_prompt_of_a_billion_tokens(small: Path) -> None:
+    (small / "tokenizer_config.json").write_text('{"model_max_length": 1000000000}')
+    with pytest.raises(InputError, match=r"has 2\.\.65536 tokens .* got 1000000000"):
+        Tokenizer.load(small)
+
+
+def test_of_a_long_text_the_beginning_is_told(small: Path) -> None:
+    tokenizer = Tokenizer.load(small)
+    with pytest.warns(UserWarning, match="ignored: 'x") as caught:
+        tokenizer.encode(["x" * 10**5])
+    with pytest.raises(InputError, match="not valid Unicode") as refused:
+        tokenizer.encode(["x" * 10**5 + "\udc80"])
+    assert len(str(caught[0].message)) < 300
+    assert len(str(refused.value)) < 300

@@ -24,7 +24,7 @@ from zs2.errors import InputError
 from zs2.json_file import read_json
 from zs2.weights import SMALL
 
-CLIPS = (".mp4", ".gif", ".webp", ".png")
+CLIPS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".webp", ".png", ".jpg")
 OPTIONS = {option.name: option for option in TABLE if option.stored}
 
 
@@ -179,6 +179,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         say(error)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -22,6 +22,8 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _PICTURE_KINDS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
 _MOST_FRAMES = 10_000
 _MOST_PIXELS = 2**30  # of all frames, 3 GiB: 4,096 of 512x512
+_LARGEST = 2**26  # pixels of one frame, and
+_LONGEST = 2**14  # of a side: files of a few bytes can claim to unpack to gigabytes
 
 
 def read_frames(path: Path, most: int | None = None) -> Tensor:
@@ -155,6 +157,7 @@ def _decode_video(file: Path) -> Iterator[tuple[Tensor, float]]:
             raise ValueError("it holds no pictures")
         rate = clip.streams.video[0].average_rate
         for frame in clip.decode(video=0):
+            _check_size(frame.width, frame.height)
             pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
             # Phones store videos lying down, with a note which side is up.
             upright = pixels.rot90(round(frame.rotation / 90)).contiguous()
@@ -167,11 +170,17 @@ def _decode_picture(file: Path) -> Iterator[tuple[Tensor, float]]:
     with Image.open(file, formats=_PICTURE_KINDS) as image:
         # Behind the photograph, phones store others: its depth, its brightness.
         alone = image.format in ("JPEG", "MPO")
+        _check_size(*image.size)
         for frame in islice(ImageSequence.Iterator(image), 1 if alone else None):
             upright = ImageOps.exif_transpose(frame).convert("RGB")
             pixels = torch.frombuffer(bytearray(upright.tobytes()), dtype=torch.uint8)
             milliseconds = image.info.get("duration", 0)
             yield pixels.reshape(upright.height, upright.width, 3), milliseconds / 1000
+
+
+def _check_size(width: int, height: int) -> None:
+    if max(width, height) > _LONGEST or width * height > _LARGEST:
+        raise ValueError(f"a frame of {width}x{height} is too large")
 
 
 def _damaged(file: Path, error: Exception) -> InputError:

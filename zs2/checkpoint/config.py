@@ -49,7 +49,7 @@ def read_config(cls: type[C], values: Mapping[str, object], where: Path) -> C:
         else:
             continue
         if not supported:
-            raise InputError(f"{where}: {key} = {_short(value)} is not supported")
+            raise InputError(f"{where}: {_short(key)} = {_short(value)} is not supported")
     for key, value in getattr(cls, "OMITTED", {}).items():
         given.setdefault(key, value)
     try:
@@ -65,11 +65,9 @@ def _fits(value: object, hint: Any) -> bool:
     if get_origin(hint) is tuple:
         kind = get_args(hint)[0]
         most = _MOST_WORDS if kind is str else _MOST_LEVELS
-        return (
-            isinstance(value, list)
-            and len(value) <= most
-            and all(_fits(item, kind) for item in value)
-        )
+        if not isinstance(value, list) or len(value) > most:
+            return False
+        return all(_fits(item, kind) for item in value)
     if hint in (int, float):
         kinds = (int, float) if hint is float else int
         # The comparison is false for NaN and Inf, which JSON files may hold too.

@@ -110,13 +110,7 @@ def _parse(path: Path, text: bytes) -> dict[str, tuple[int, int, Entry]]:
         InputError: a dtype that is not known.
         AttributeError, KeyError, RecursionError, TypeError, ValueError: this is no header.
     """
-    header = json.loads(
-        text.decode("utf-8"),
-        object_pairs_hook=_unique,
-        parse_int=_whole,
-        parse_float=_refuse,
-        parse_constant=_refuse,
-    )
+    header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_int=_whole)
     metadata = header.pop("__metadata__", {})
     for words in (*header, *metadata, *metadata.values()):
         words.encode("utf-8")  # all are strings, without half a character
@@ -125,7 +119,7 @@ def _parse(path: Path, text: bytes) -> dict[str, tuple[int, int, Entry]]:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         if len(entry) > 3 or not isinstance(shape, list) or len(shape) > _MOST_SIDES:
             raise TypeError
-        if not all(type(number) is int for number in (begin, end, *shape)):  # a bool is no number
+        if not all(type(number) is int for number in (begin, end, *shape)):  # 1.0 and true are not
             raise TypeError
         if dtype not in BITS:
             raise InputError(f"{path}: {name} is stored as {dtype!r:.50}, which zs2 does not know")
@@ -143,10 +137,6 @@ def _whole(digits: str) -> int:
     if not digits.isdigit() or len(digits) > 18:  # below 2^63, and never a sum that takes long
         raise ValueError("a number out of range")
     return int(digits)
-
-
-def _refuse(number: str) -> None:
-    raise ValueError(f"{number} is no whole number")
 
 
 def find_weights(folder: Path, stem: str) -> dict[str, Entry]:

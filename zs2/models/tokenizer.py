@@ -61,7 +61,7 @@ class Tokenizer:
                 raise InputError(f"the vocabulary has no token {token!r}: is it a CLIP tokenizer?")
         if not isinstance(length, int) or not 2 <= length <= _LONGEST:
             raise InputError(
-                f"a prompt must have 2..{_LONGEST} tokens, start and end too, not {length!r:.50}"
+                f"a prompt has 2..{_LONGEST} tokens with its start and end, got {length!r:.50}"
             )
         try:
             model = models.BPE(
