@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zs2 import read_media
+from zs2 import media, read_media
 from zs2.errors import InputError
 from zs2.media import (
     check_output,
