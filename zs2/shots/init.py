@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from zs2.pipeline import Pipeline
@@ -18,13 +19,15 @@ class Init:
         strength: share of the steps that are run, above 0 to 1: how much may change.
 
     Raises:
-        ValueError: the strength leaves no step, or the frames do not fit the clip.
+        ValueError: the strength leaves no step, the frames do not fit the clip, or a feature before
+            this one has chosen another start.
     """
 
     frames: Tensor
     strength: float = 0.6
 
     def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
+        from_noise(shot, "a picture or video to start from")
         levels = remaining(shot.levels, self.strength)
         z, a = held(pipe, shot, self.frames), levels[0].alpha_bar
 
@@ -32,6 +35,14 @@ class Init:
             return a**0.5 * z[:, start:stop] + (1 - a) ** 0.5 * shot.noise(start, stop)  # Eq. 3
 
         return replace(shot, start=start, levels=levels)
+
+
+def from_noise(shot: Shot, what: str) -> None:
+    """ValueError if a feature has already chosen a start, which `what` would undo."""
+    if shot.start is not shot.noise:
+        raise ValueError(
+            f"{what} must come before any other start of the clip: give it first, once"
+        )
 
 
 def remaining(levels: tuple[Level, ...], strength: float) -> tuple[Level, ...]:
@@ -53,14 +64,21 @@ def held(pipe: Pipeline, shot: Shot, frames: Tensor) -> Tensor:
     """The latents of given frames, for every frame of the shot: [1, F, C, h, w].
 
     Raises:
-        ValueError: the frames are not of the clip's size, or neither one nor F of them.
+        ValueError: the frames are not uint8 of the clip's size, or neither one nor F of them.
     """
-    _, h, w = shot.noise.shape
-    height, width = h * pipe.multiple, w * pipe.multiple
+    height, width = pixels(pipe, shot)
     if frames.shape[1:] != (height, width, 3) or len(frames) not in (1, shot.frames):
         raise ValueError(
             f"the frames are {[*frames.shape]}, and the clip needs 1 or {shot.frames} of "
             f"{[height, width, 3]}"
         )
+    if frames.dtype != torch.uint8:
+        raise ValueError(f"the frames are {frames.dtype}, and must be uint8, 0 to 255")
     z = pipe.picture(frames)  # (1 or F, C, h, w)
     return z.expand(shot.frames, -1, -1, -1)[None]
+
+
+def pixels(pipe: Pipeline, shot: Shot) -> tuple[int, int]:
+    """Height and width of the shot's frames."""
+    _, h, w = shot.noise.shape
+    return h * pipe.multiple, w * pipe.multiple

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from zs2.pipeline import Pipeline
 from zs2.shot import Shot
-from zs2.shots.init import held
+from zs2.shots.init import held, pixels
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,25 @@ class Mask:
 
     def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
         z = held(pipe, shot, self.frames)  # (1, F, C, h, w)
-        if self.mask.shape[1:] != self.frames.shape[1:3] or len(self.mask) not in (1, shot.frames):
-            raise ValueError(
-                f"the mask is {[*self.mask.shape]}, and the clip needs 1 or {shot.frames} of "
-                f"{[*self.frames.shape[1:3]]}"
-            )
-        mask = (self.mask.to(z) > 0.5).float()[:, None]  # (1 or F, 1, H, W)
-        mask = F.max_pool2d(mask, pipe.multiple).expand(shot.frames, -1, -1, -1)[None]
+        mask = latent_mask(pipe, shot, self.mask)
 
         def correct(x0: Tensor, start: int, stop: int) -> Tensor:
             return z[:, start:stop].lerp(x0, mask[:, start:stop])
 
         return replace(shot, correct=correct)
+
+
+def latent_mask(pipe: Pipeline, shot: Shot, mask: Tensor) -> Tensor:
+    """A mask of pixels [1 or F, H, W] as one of latent pixels, 0 or 1: [1, F, 1, h, w] float32.
+
+    Raises:
+        ValueError: it is not of the clip's size, or neither one nor F of them.
+    """
+    height, width = pixels(pipe, shot)
+    if mask.shape[1:] != (height, width) or len(mask) not in (1, shot.frames):
+        raise ValueError(
+            f"the mask is {[*mask.shape]}, and the clip needs 1 or {shot.frames} of "
+            f"{[height, width]}"
+        )
+    may = (mask.to(pipe.device) > 0.5).float()[:, None]  # (1 or F, 1, H, W)
+    return F.max_pool2d(may, pipe.multiple).expand(shot.frames, -1, -1, -1)[None]

@@ -30,6 +30,8 @@ class Travel:
             if not 0 <= frame < shot.frames:
                 raise ValueError(f"a prompt at frame {frame}: the clip has 0..{shot.frames - 1}")
         own = shot.branches[-1].condition.prompt  # (B, 77, D)
+        if own.ndim == 4:
+            raise ValueError("prompts travel once in a clip: put all of them into one plan")
         points = {0: own} | {f: pipe.encode([text]) for f, text in sorted(self.prompts.items())}
         path = travelled(points, shot.frames, len(own))
         branches = tuple(

@@ -1,0 +1,45 @@
+"""The image model frame by frame: the rival that the paper's Table 1 calls DDIM."""
+
+from dataclasses import dataclass, replace
+
+from zs2.attention import FrameAttention
+from zs2.noise import IndependentNoise
+from zs2.pipeline import Pipeline
+from zs2.shot import Noise, Shot
+from zs2.shots.init import from_noise
+
+
+@dataclass(frozen=True)
+class PerFrame:
+    """Every frame is a picture of its own: independent noise, and no shared attention.
+
+    Raises:
+        ValueError: a feature before this one has chosen what sampling starts from.
+    """
+
+    def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
+        from_noise(shot, "frames that are sampled one by one")
+        noise = independent(shot)
+        return replace(
+            shot,
+            start=noise,
+            noise=noise,
+            attention=FrameAttention(0),
+            settings=told_as(shot, "ddim", mu=0),
+        )
+
+
+def independent(shot: Shot) -> Noise:
+    """The noise of the shot's seeds where no frame's depends on another's."""
+    old = shot.noise
+    return Noise(IndependentNoise(), old.seeds, shot.frames, old.shape, old.device)
+
+
+def told_as(shot: Shot, method: str, **settings: object) -> tuple[dict[str, object], ...]:
+    """The settings of a method that has its own noise: those of the clip's noise model are gone."""
+    gone = getattr(shot.noise.model, "__dataclass_fields__", {})
+    return tuple(
+        {k: v for k, v in own.items() if k not in gone}
+        | {"noise": "independent", "method": method, **settings}
+        for own in shot.settings
+    )
