@@ -64,7 +64,7 @@ def held(pipe: Pipeline, shot: Shot, frames: Tensor) -> Tensor:
     """The latents of given frames, for every frame of the shot: [1, F, C, h, w].
 
     Raises:
-        ValueError: the frames are not of the clip's size or not uint8, or neither one nor F of them.
+        ValueError: the frames are not uint8 of the clip's size, or neither one nor F of them.
     """
     height, width = pixels(pipe, shot)
     if frames.shape[1:] != (height, width, 3) or len(frames) not in (1, shot.frames):
