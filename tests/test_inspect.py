@@ -161,6 +161,36 @@ def test_nought_is_a_setting(capsys, tmp_path, random_pipe):
     assert (args.lam, args.mu, args.cfg, args.seed) == (0, 0, 0, 0)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["--prompt-at", "1", "it's \x1b b", "--prompt-at", "2", "c"],
+        ["--method", "ddim"],
+        ["--method", "text2video-zero", "--schedule", "trailing"],
+        ["--lam", "0:(0.01), 2:(0.1)", "--inertia", "0.9", "--cfg", "1,2,3"],
+        ["--loop", "--lam", "0.2"],
+        ["--init", "in.gif", "--strength", "0.5", "--mask", "in.gif"],
+        ["--init", "in.gif", "--invert", "--sampler", "euler", "--rng", "cuda"],
+    ],
+)
+def test_what_was_said_makes_the_same_clip_again(run, tmp_path, capsys, said):
+    media.save(tmp_path / "in.gif", torch.zeros(3, 16, 16, 3, dtype=torch.uint8), 8, {})
+    options = ["--frames", "3", "--steps", "4", "--seed", "5", "-o", "a.webp"]
+    assert run("a ball", *said, *options)[0] == 0
+    assert inspect.main(["a.webp"]) == 0
+    command = capsys.readouterr().out.splitlines()[-1]
+    # bash reads what is printed, escapes and all.
+    words = ["bash", "-c", f"printf '%s\\0' {command}"]
+    out = subprocess.run(words, capture_output=True, check=True).stdout
+    argv = [word.decode() for word in out.split(b"\0")[:-1]]
+    assert argv[:3] == ["python", "-m", "zs2.sample"]
+    assert run(*argv[3:])[0] == 0
+    first, again = (media.read_frames(tmp_path / f"{n}.webp") for n in ("a", "a-again"))
+    assert first.equal(again)
+    settings = [media.read_settings(tmp_path / f"{n}.webp") for n in ("a", "a-again")]
+    assert settings[0] == settings[1]
+
+
 def test_every_option_that_is_repeated_exists():
     known = {o.lstrip("-") for a in build_parser()._actions for o in a.option_strings}
     assert set(inspect.OPTIONS) <= known

@@ -15,6 +15,8 @@ from zs2.cli import make, terminal
 from zs2.denoise import Whole
 from zs2.noise import DependencyNoise, LoopNoise, MixedNoise
 from zs2.samplers import ddim, unipc
+from zs2.shots.per_frame import PerFrame
+from zs2.shots.text2video_zero import Text2VideoZero
 from zs2.shots.travel import Travel
 from zs2.timeline import Keyframes
 
@@ -254,7 +256,11 @@ def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
     assert asked["noise"] == DependencyNoise(0.2, 10, "paper", "iterative", inertia)
     assert asked["features"] == [Travel({3: "d"})]
     run("d", "--loop", "--lam", 0.3, "-o", "d.gif")
-    assert asked["noise"] == LoopNoise(0.3)
+    assert (asked["noise"], asked["attention"]) == (LoopNoise(0.3), FrameAttention(1.0))
+    run("d", "--method", "ddim", "--frames", 2, "-o", "e.gif")
+    assert asked["features"] == [PerFrame()]
+    run("d", "--method", "text2video-zero", "--frames", 2, "-o", "f.gif")
+    assert asked["features"] == [Text2VideoZero()]
     assert media.read_settings(tmp_path / "a.gif")["fps"] == 5
 
 

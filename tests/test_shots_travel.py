@@ -80,4 +80,4 @@ def test_wrong_plans_are_refused(random_pipe, features, words):
 
 def test_the_plan_is_told(random_pipe):
     clip = random_pipe("one", frames=3, features=[Travel({2: "two", 1: "mid"})])
-    assert clip.settings["prompt-at"] == "1:(mid), 2:(two)"
+    assert clip.settings["prompt-at"] == [[1, "mid"], [2, "two"]]

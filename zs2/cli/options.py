@@ -153,7 +153,7 @@ MOTION = (
         "--mu",
         "X",
         "steadiness: momentum of attention; 0 is frame by frame, 1 looks at frame 1 only "
-        "(default: 0.98)",
+        "(default: 0.98; --loop: 1)",
         values,
     ),
     Option(

@@ -28,7 +28,6 @@ from zs2.timeline import per_frame
 
 T = TypeVar("T")
 
-METHODS: dict[str, Callable[[], Feature]] = {"text2video-zero": Text2VideoZero, "ddim": PerFrame}
 
 OF_NOISE = tuple(dict.fromkeys(f.name for kind in NOISES.values() for f in fields(kind)))
 """The options that one noise model or another has."""
@@ -78,18 +77,22 @@ def check(args: argparse.Namespace, frames: int) -> None:
 
 def noise(args: argparse.Namespace) -> NoiseModel:
     """The noise model; an option that it has no use for is refused."""
-    name = args.noise or "dependency"
+    name = args.noise or ("independent" if args.method else "dependency")
+    beside = f"--method {args.method}" if args.method else f"--noise {name}"
     kind = NOISES[name]
     given = {o: getattr(args, o) for o in OF_NOISE if getattr(args, o) is not None}
-    if unused := given.keys() - {f.name for f in fields(kind)}:
-        raise InputError(
-            f"--{min(unused)} has no use with --noise {name}: leave one of the two out"
-        )
+    unused = given.keys() - {f.name for f in fields(kind)}
+    if args.method:
+        unused |= {o for o in ("noise", "mu", *given) if getattr(args, o) is not None}
+    if unused:
+        raise InputError(f"--{min(unused)} has no use with {beside}: leave one of the two out")
     return refused(lambda: kind(**given))
 
 
 def attention(args: argparse.Namespace) -> FrameAttention:
-    return FrameAttention() if args.mu is None else refused(lambda: FrameAttention(args.mu))
+    # A running average that begins at frame 1 makes a loop's seam wider than its other steps.
+    usual = 1.0 if args.noise == "loop" else FrameAttention.mu
+    return refused(lambda: FrameAttention(usual if args.mu is None else args.mu))
 
 
 def order(args: argparse.Namespace) -> Whole:
@@ -104,8 +107,8 @@ def features(args: argparse.Namespace, frames: Tensor | None, mask: Tensor | Non
         mask: of --mask.
     """
     made: list[Feature] = []
-    if args.method is not None:
-        made.append(METHODS[args.method]())
+    if args.method == "ddim":
+        made.append(PerFrame())
     if frames is not None and args.init is not None:
         kind = Invert if args.invert else Init
         strength = {} if args.strength is None else {"strength": args.strength}
@@ -114,6 +117,8 @@ def features(args: argparse.Namespace, frames: Tensor | None, mask: Tensor | Non
             made.append(Mask(frames, mask))
     if frames is not None and args.edit is not None:
         made.append(Edit(frames) if args.image_cfg is None else Edit(frames, args.image_cfg))
+    if args.method == "text2video-zero":
+        made.append(Text2VideoZero())  # moves what the features before it start from
     if args.prompt_at is not None:
         made.append(Travel(travelled(args.prompt_at)))
     return made

@@ -25,21 +25,20 @@ class PerFrame:
             start=noise,
             noise=noise,
             attention=FrameAttention(0),
-            settings=told_as(shot, "ddim", mu=0),
+            settings=told_as(shot, "ddim"),
         )
 
 
 def independent(shot: Shot) -> Noise:
     """The noise of the shot's seeds where no frame's depends on another's."""
     old = shot.noise
-    return Noise(IndependentNoise(), old.seeds, shot.frames, old.shape, old.device)
+    return Noise(IndependentNoise(), old.seeds, shot.frames, old.shape, old.device, old.rng)
 
 
-def told_as(shot: Shot, method: str, **settings: object) -> tuple[dict[str, object], ...]:
-    """The settings of a method that has its own noise: those of the clip's noise model are gone."""
-    gone = getattr(shot.noise.model, "__dataclass_fields__", {})
+def told_as(shot: Shot, method: str) -> tuple[dict[str, object], ...]:
+    """The settings of a method that has a noise and an attention of its own."""
+    gone = {"noise", "mu", *getattr(shot.noise.model, "__dataclass_fields__", ())}
     return tuple(
-        {k: v for k, v in own.items() if k not in gone}
-        | {"noise": "independent", "method": method, **settings}
+        {k: v for k, v in own.items() if k not in gone} | {"method": method}
         for own in shot.settings
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 from zs2.attention import FrameAttention
 from zs2.denoise import WHOLE
 from zs2.pipeline import Pipeline
+from zs2.samplers import ddim
 from zs2.shot import Branch, Shot
 from zs2.shots.mask import latent_mask
 from zs2.shots.per_frame import independent, told_as
@@ -37,7 +38,8 @@ class Text2VideoZero:
         smoothing: how far it is drawn, in 0..1.
 
     Raises:
-        ValueError: a value out of range, or a foreground that does not fit the clip.
+        ValueError: a value out of range, a foreground that does not fit the clip, or another
+            sampler than DDIM.
     """
 
     motion: tuple[float, float] = (12.0, 12.0)
@@ -56,6 +58,8 @@ class Text2VideoZero:
         check_range("smoothing", self.smoothing, 1)
 
     def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
+        if shot.sampler is not ddim:
+            raise ValueError("Text2Video-Zero samples with ddim: leave the sampler as it is")
         early, late = self.steps(len(shot.levels) - 1)
         noise = independent(shot)
         alone = replace(
@@ -88,7 +92,7 @@ class Text2VideoZero:
             levels=shot.levels[early:],
             noise=noise,
             attention=FrameAttention(1),
-            settings=told_as(shot, "text2video-zero", mu=1),
+            settings=told_as(shot, "text2video-zero"),
         )
 
     def steps(self, steps: int) -> tuple[int, int]:

@@ -40,7 +40,7 @@ class Travel:
             else b
             for b in shot.branches
         )
-        plan = ", ".join(f"{frame}:({text})" for frame, text in sorted(self.prompts.items()))
+        plan = [[frame, text] for frame, text in sorted(self.prompts.items())]
         return replace(shot, branches=branches, settings=shot.told(**{"prompt-at": plan}))
 
 
@@ -52,9 +52,6 @@ def travelled(points: Mapping[int, Tensor], frames: int, batch: int) -> Tensor:
         before = max(k for k in keys if k <= frame)
         after = min((k for k in keys if k >= frame), default=before)
         share = (frame - before) / (after - before) if after > before else 0.0
-        path.append(
-            points[before]
-            .lerp(points[after].expand_as(points[before]), share)
-            .expand(batch, -1, -1)
-        )
+        first, last = (points[key].expand(batch, -1, -1) for key in (before, after))
+        path.append(first.lerp(last, share))
     return torch.stack(path, dim=1)
