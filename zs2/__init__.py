@@ -16,7 +16,15 @@ Letters, in code and in shape comments:
     F   frames (the paper's m)              alpha      share of noise kept from the frame before
     C   channels                            alpha_bar  the diffusion's share of signal at step t
     N   positions, height x width           K          candidates of the noise search
-    D   width of a prompt embedding         t          diffusion step, 999 is noise, 0 nearly clean
+    D   width of a prompt embedding         inertia    how long a direction of the noise lasts
+    V   values of a frame's latent, C*h*w   t          diffusion step, 999 is noise, 0 nearly clean
+
+Words:
+
+    shot       what is to be made: a model, a start, branches of guidance, noise levels (`zs2.shot`)
+    feature    changes a shot: a picture to start from, prompt travel, .. (`zs2.shots`)
+    order      runs a shot: all frames step by step, in chunks of any size (`zs2.denoise`)
+    share      how frames share attention in one pass (`zs2.attention`)
 
 Rows of the UNet are frames: B clips with F frames are [B*F, C, h, w], frames the fast part.
 """
@@ -24,11 +32,11 @@ Rows of the UNet are frames: B clips with F frames are [B*F, C, h, w], frames th
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Clip", "InputError", "NumericalError", "Pipeline", "load"]
+__all__ = ["Clip", "InputError", "NumericalError", "Pipeline", "Whole", "load"]
 
 if TYPE_CHECKING:
     from zs2.errors import InputError, NumericalError
-    from zs2.pipeline import Clip, Pipeline, load
+    from zs2.pipeline import Clip, Pipeline, Whole, load
 
 
 def __getattr__(name: str) -> object:

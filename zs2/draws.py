@@ -32,7 +32,7 @@ class Draws:
     """
 
     seeds: Tensor  # (B,) int64, one a clip
-    size: int  # D
+    size: int  # V
     step: int = 0
     rng: RNG = "zs2"
 
@@ -43,12 +43,12 @@ class Draws:
             raise ValueError(f"rng is 'zs2', 'cpu' or 'cuda', not {self.rng!r}")
 
     def __call__(self, frame: int, candidates: int = 1) -> Tensor:
-        """(B, K, D) float32. Candidate 0 of frame 0 is the first frame of every noise model."""
+        """(B, K, V) float32. Candidate 0 of frame 0 is the first frame of every noise model."""
         if noise_search.available(self.seeds):
             drawn = noise_search.draw(self.seeds, frame, candidates, self.step, self.size)
         else:
             device = self.seeds.device
-            value = torch.arange(math.ceil(self.size / 4), device=device)  # (D/4,)
+            value = torch.arange(math.ceil(self.size / 4), device=device)  # (V/4,)
             candidate = torch.arange(candidates, device=device)[:, None]  # (K, 1)
             zero = torch.zeros((), dtype=torch.int64, device=device)
             counter = (value, zero + frame, candidate, zero + self.step)
@@ -59,7 +59,7 @@ class Draws:
         return drawn
 
     def elsewhere(self, seed: int) -> Tensor:
-        """The first numbers (D,) of a seed as `rng` has them, float32 on the CPU."""
+        """The first numbers (V,) of a seed as `rng` has them, float32 on the CPU."""
         if self.rng == "cuda":
             return cuda_randn(seed, (self.size,), self.step)
         generator = torch.Generator().manual_seed(seed)  # of which it takes the low 32 bits
@@ -75,11 +75,11 @@ class NoiseModel(Protocol):
     """
 
     def generate(self, draws: Draws, frames: int) -> Iterator[Tensor]:
-        """Yields the noise of frame 1, 2, .. F, each (B, D) float32."""
+        """Yields the noise of frame 1, 2, .. F, each (B, V) float32."""
 
 
 def mix(base: Tensor, fresh: Tensor, alpha: Tensor | float) -> Tensor:
-    """sqrt(alpha) base + sqrt(1 - alpha) fresh: (.., D), for alpha (..) or one number."""
+    """sqrt(alpha) base + sqrt(1 - alpha) fresh: (.., V), for alpha (..) or one number."""
     alpha = torch.as_tensor(alpha, dtype=torch.float64, device=base.device)[..., None]
     return alpha.sqrt().float() * base + (1 - alpha).sqrt().float() * fresh
 

@@ -24,7 +24,7 @@ Use:
 
     noise = sample_noise(DependencyNoise(lam=0.01), seeds=[7, 8], frames=8, shape=(4, 64, 64))
 
-B clips, F frames, K candidates, C channels, D = C*H*W values a frame; `lam` the KL target,
+B clips, F frames, K candidates, C channels, V = C*H*W values a frame; `lam` the KL target,
 `alpha` the share kept from the previous frame (not the diffusion schedule's alpha_bar).
 Needs torch alone: to embed it elsewhere, copy the files of zs2 that it imports.
 """
@@ -133,7 +133,7 @@ class DependencyNoise:
         lam: float,
         inertia: float,
     ) -> tuple[Tensor, Tensor | None]:
-        """eps^i (B, D) and m' (B, D), from those of frame i - 1. Without inertia m' is None."""
+        """eps^i (B, V) and m' (B, V), from those of frame i - 1. Without inertia m' is None."""
         if self.search == "exact" and noise_search.available(noise):
             address = draws.seeds, frame, draws.step
             return noise_search.next_frame(
@@ -152,7 +152,7 @@ class DependencyNoise:
 
 
 def kl_terms(previous: Tensor, fresh: Tensor) -> tuple[Tensor, Tensor]:
-    """a (B,) and b (B, K), float64, of `previous` (B, D) and candidates `fresh` (B, K, D)."""
+    """a (B,) and b (B, K), float64, of `previous` (B, V) and candidates `fresh` (B, K, V)."""
     weight = previous.exp()
     # Summed in float64: the order of a sum varies with batch and device, its result must not.
     a = (weight * previous).mean(-1, dtype=torch.float64)
@@ -176,11 +176,11 @@ def random_search(
     drifts, and alpha meets lam all the same.
 
     Args:
-        previous: (B, D).
-        candidates: (B, K, D).
+        previous: (B, V).
+        candidates: (B, K, V).
 
     Returns:
-        The chosen candidate (B, D), a (B,) and b (B,), the latter two float64.
+        The chosen candidate (B, V), a (B,) and b (B,), the latter two float64.
     """
     a, b = kl_terms(previous, candidates)
     # lam = inf would tie all candidates; no KL comes near 1e6.

@@ -17,18 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import zs2
+from zs2 import settings
 from zs2.attention import FrameAttention
 from zs2.checkpoint.load import load_weights
 from zs2.condition import Condition
 from zs2.denoise import WHOLE, Whole
-from zs2.device import DTYPES, pick_device, pick_dtype
+from zs2.device import pick_device, pick_dtype
 from zs2.draws import RNG, NoiseModel
 from zs2.errors import NumericalError
-from zs2.noise import NOISES, DependencyNoise, correlation
-from zs2.samplers import SAMPLERS, Sampler, ddim, usual_spacing
+from zs2.noise import DependencyNoise, correlation
+from zs2.samplers import Sampler, ddim, usual_spacing
 from zs2.shot import Clip, Noise, Shot, guidance
-from zs2.timeline import Keyframes, PerFrame
+from zs2.timeline import PerFrame
 from zs2.weights import SMALL, Weights
 
 Feature = Callable[["Pipeline", Shot], Shot]
@@ -107,13 +107,21 @@ class Pipeline:
 
         shape = self.latent_shape(size)
         eps = Noise(noise, _seeds(seed, prompts), frames, shape, self.device, rng, latents)
+        said = Condition(self.encode(prompts))
+        against = Condition(self.encode([negative] * len(prompts)))
+        branches = guidance(cfg, frames, said, against)
         spacing = spacing or usual_spacing(sampler, schedule.timestep_spacing)
-        branches = guidance(
-            cfg,
-            frames,
-            Condition(self.encode(prompts)),
-            Condition(self.encode([negative] * len(prompts))),
-        )
+        told = {
+            **settings.of_model(self.weights, self.dtype),
+            **settings.of_method(noise, attention, sampler),
+            "negative": negative if len(branches) > 1 else "",
+            "frames": frames,
+            "size": "{}x{}".format(*_sides(size)),
+            "steps": steps,
+            "cfg": settings.plain(cfg),
+            "schedule": spacing,
+            "rng": rng,
+        }
         shot = Shot(
             model=self.weights.unet,
             schedule=schedule,
@@ -125,31 +133,12 @@ class Pipeline:
             sampler=sampler,
             noise=eps,
             settings=tuple(
-                {
-                    "zs2": zs2.__version__,
-                    "prompt": text,
-                    "seed": own,
-                    "negative": negative if len(branches) > 1 else "",
-                    "model": self.weights.name,
-                    "tokenizer": self.weights.vocabulary,
-                    "frames": frames,
-                    "size": "{}x{}".format(*_sides(size)),
-                    "steps": steps,
-                    "cfg": _plain(cfg),
-                    **_names(noise, attention, sampler),
-                    "schedule": spacing,
-                    "rng": rng,
-                    "dtype": next(k for k, dtype in DTYPES.items() if dtype == self.dtype),
-                    "prediction": schedule.prediction_type.removesuffix("_prediction"),
-                }
+                {"prompt": text, "seed": own, **told}
                 for text, own in zip(prompts, eps.seeds, strict=True)
             ),
         )
         for feature in features:
             shot = feature(self, shot)
-        extra = self.weights.unet.config.in_channels - shape[0]
-        if extra and any(b.condition.channels is None for b in shot.branches):
-            raise ValueError("this model edits frames by instruction: give it some (--edit)")
         clips = self.film(shot, order, progress)
         return clips[0] if isinstance(prompt, str) else clips
 
@@ -163,9 +152,12 @@ class Pipeline:
         """Run a shot and decode its B clips.
 
         Raises:
-            ValueError: a graph without a CUDA device.
+            ValueError: a graph without a CUDA device, or a model that edits without frames.
             NumericalError: NaN or Inf appeared; the step or frame is named.
         """
+        wider = self.weights.unet.config.in_channels > shot.noise.shape[0]
+        if wider and any(branch.condition.channels is None for branch in shot.branches):
+            raise ValueError("this model edits frames by instruction: give it some (--edit)")
         if order.graph and self.device.type != "cuda":
             raise ValueError(f"graph needs a CUDA device, and this is {self.device}: leave it out")
         steps = len(shot.levels) - 1
@@ -178,8 +170,8 @@ class Pipeline:
         alike = correlation(first.cpu())[:, -1].tolist()
         shared = shot.attention.momenta(shot.frames) is not None
         return [
-            Clip(self.decode(x), x, {**settings, **order.settings}, r, shared)
-            for settings, x, r in zip(shot.settings, kept, alike, strict=True)
+            Clip(self.decode(x), x, {**told, **order.settings}, r, shared)
+            for told, x, r in zip(shot.settings, kept, alike, strict=True)
         ]
 
     @property
@@ -275,11 +267,11 @@ def _either(short: str, value: Any, name: str, made: Any, kind: type) -> Any:
         raise ValueError(
             f"{short} is short for {name}={kind.__name__}({short}): give one of the two"
         )
-    return kind(_plain(value))
+    return kind(value)
 
 
 def _seeds(seed: int | Sequence[int] | None, prompts: Sequence[str]) -> list[int]:
-    seed = secrets.randbelow(2**32) if seed is None else _plain(seed)
+    seed = secrets.randbelow(2**32) if seed is None else settings.plain(seed)
     seeds = [seed] * len(prompts) if isinstance(seed, int) else list(seed)
     if len(seeds) != len(prompts):
         raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give 1 or as many")
@@ -288,25 +280,3 @@ def _seeds(seed: int | Sequence[int] | None, prompts: Sequence[str]) -> list[int
 
 def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
-
-
-def _names(noise: NoiseModel, attention: FrameAttention, sampler: Sampler) -> dict[str, object]:
-    """The objects as settings: their names, and the values that they hold."""
-    held = getattr(noise, "__dataclass_fields__", {})
-    return {
-        "noise": next((k for k, kind in NOISES.items() if type(noise) is kind), "own"),
-        **{key: _plain(getattr(noise, key)) for key in held},
-        "mu": _plain(attention.mu),
-        "sampler": next((k for k, kind in SAMPLERS.items() if sampler is kind), "own"),
-    }
-
-
-def _plain(value: Any) -> Any:
-    """Numbers as settings are stored: Python's own for those of torch and numpy."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, Keyframes):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return tuple(v.tolist() if hasattr(v, "tolist") else v for v in value)
-    return value

@@ -6,7 +6,7 @@
 Candidates n are Philox numbers with an address (`zs2.kernels.philox`), so they are drawn where they
 are needed, twice: one launch scores all candidates of all clips, a second picks one for each clip,
 solves for alpha, draws the chosen one again and mixes it in. Nothing waits for the host. Moved
-are 4 D bytes a candidate and 12 D for the mix, with inertia 4 D and 12 D more.
+are 4 V bytes a candidate and 12 V for the mix, with inertia 4 V and 12 V more.
 
 The definition in plain torch is `zs2.noise.DependencyNoise`; the numbers are the same to float32
 rounding. The file needs torch and triton alone.
@@ -43,10 +43,10 @@ def draw(seeds: Tensor, frame: int, candidates: int, step: int, size: int) -> Te
         seeds: [B] int64, one a clip.
         frame, step: where they are drawn.
         candidates: K >= 1.
-        size: D, the values of a frame.
+        size: V, the values of a frame.
 
     Returns:
-        [B, K, D] float32.
+        [B, K, V] float32.
     """
     seeds = seeds.contiguous()
     batch = len(seeds)
@@ -71,8 +71,8 @@ def next_frame(
     """The noise that follows `previous` at KL = lam (Eq. 1), by exact search.
 
     Args:
-        previous: [B, D] float32.
-        turned: [B, D] float32, the direction m' that lasts; None if there is no inertia.
+        previous: [B, V] float32.
+        turned: [B, V] float32, the direction m' that lasts; None if there is no inertia.
         seeds: [B] int64, one a clip.
         frame: index of the frame to make, from 1.
         step: of the sampler, 0 for the initial noise.
@@ -82,7 +82,7 @@ def next_frame(
         select: "unbiased" or "paper", see `zs2.noise.random_search`.
 
     Returns:
-        The noise [B, D] float32, and m' for the next call or None.
+        The noise [B, V] float32, and m' for the next call or None.
     """
     previous = previous.contiguous()
     turned = None if turned is None else turned.contiguous()

@@ -1,0 +1,47 @@
+"""What a clip remembers of how it was made, by the names of the command line's options."""
+
+from typing import Any
+
+import torch
+
+import zs2
+from zs2.attention import FrameAttention
+from zs2.device import DTYPES
+from zs2.draws import NoiseModel
+from zs2.noise import NOISES
+from zs2.samplers import SAMPLERS, Sampler
+from zs2.timeline import Keyframes
+from zs2.weights import Weights
+
+
+def of_model(weights: Weights, dtype: torch.dtype) -> dict[str, object]:
+    """Which program and model, in which precision."""
+    return {
+        "zs2": zs2.__version__,
+        "model": weights.name,
+        "tokenizer": weights.vocabulary,
+        "dtype": next(name for name, kind in DTYPES.items() if kind == dtype),
+        "prediction": weights.schedule.prediction_type.removesuffix("_prediction"),
+    }
+
+
+def of_method(noise: NoiseModel, attention: FrameAttention, sampler: Sampler) -> dict[str, object]:
+    """The objects of a shot: their names, "own" for what is not zs2's, and what they hold."""
+    held = getattr(noise, "__dataclass_fields__", {})
+    return {
+        "noise": next((name for name, kind in NOISES.items() if type(noise) is kind), "own"),
+        **{key: plain(getattr(noise, key)) for key in held},
+        "mu": plain(attention.mu),
+        "sampler": next((name for name, kind in SAMPLERS.items() if sampler is kind), "own"),
+    }
+
+
+def plain(value: Any) -> Any:
+    """A value as a file can hold it: Python's own numbers for those of torch and numpy."""
+    if isinstance(value, Keyframes):
+        return str(value)
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return tuple(v.tolist() if hasattr(v, "tolist") else v for v in value)
+    return value
