@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import setup
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "zs2/__init__.py").read_text("utf-8"))[1]
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "zs2/version.py").read_text("utf-8"))[1]
 
 setup(
     name="zs2",

@@ -31,8 +31,9 @@ Rows of the UNet are frames: B clips with F frames are [B*F, C, h, w], frames th
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-__all__ = ["Clip", "InputError", "NumericalError", "Pipeline", "Whole", "load"]
+from zs2.version import __version__
+
+__all__ = ["Clip", "InputError", "NumericalError", "Pipeline", "Whole", "__version__", "load"]
 
 if TYPE_CHECKING:
     from zs2.errors import InputError, NumericalError

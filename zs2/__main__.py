@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-import zs2
 from zs2.cli.terminal import answer, say
+from zs2.version import __version__
 
 COMMANDS = {
     "sample": "make a video from a prompt",
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in USAGE:
             answer(line)
     elif command == "--version":
-        answer(f"zs2 {zs2.__version__}")
+        answer(f"zs2 {__version__}")
     elif command in COMMANDS:
         return import_module(f"zs2.{command}").main(rest)
     else:

@@ -4,20 +4,20 @@ from typing import Any
 
 import torch
 
-import zs2
 from zs2.attention import FrameAttention
 from zs2.device import DTYPES
 from zs2.draws import NoiseModel
 from zs2.noise import NOISES
 from zs2.samplers import SAMPLERS, Sampler
 from zs2.timeline import Keyframes
+from zs2.version import __version__
 from zs2.weights import Weights
 
 
 def of_model(weights: Weights, dtype: torch.dtype) -> dict[str, object]:
     """Which program and model, in which precision."""
     return {
-        "zs2": zs2.__version__,
+        "zs2": __version__,
         "model": weights.name,
         "tokenizer": weights.vocabulary,
         "dtype": next(name for name, kind in DTYPES.items() if kind == dtype),

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import zs2
 from zs2.cli.terminal import Help, Parser
 from zs2.timeline import Keyframes, PerFrame
+from zs2.version import __version__
 
 EXAMPLES = """\
 examples:
@@ -266,7 +266,7 @@ def build_parser() -> Parser:
         allow_abbrev=False,  # --prompt is not --prompts-file
     )
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to show")
-    parser.add_argument("--version", action="version", version=f"zs2 {zs2.__version__}")
+    parser.add_argument("--version", action="version", version=f"zs2 {__version__}")
     parser.add_argument("-p", "--prompt", dest="named", metavar="PROMPT", help="the same, by name")
     for title, rows in GROUPS.items():
         group = parser.add_argument_group(title, NOTES.get(title))
