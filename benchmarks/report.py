@@ -75,6 +75,43 @@ def motion(result: Result) -> str:
     return "\n\n".join(parts)
 
 
+def inertia(result: Result) -> str:
+    figures = {"adjacent difference": 1, "residual": 1, "jumps": 3, "persistence": 2}  # decimals
+
+    def cell(row: Result, name: str, decimals: int) -> str:
+        low, high = row[name]["difference"]
+        mean = f"{row[name]['mean']:.{decimals}f}"
+        return f"{mean} ({low:+.{decimals}f} .. {high:+.{decimals}f})" if low != high else mean
+
+    rows = [
+        [
+            goal,
+            f"{kind} (λ {row['lam']['mean']:.2g})",
+            *(cell(row, name, decimals) for name, decimals in figures.items()),
+        ]
+        for goal, kinds in result["at change"].items()
+        for kind, row in kinds.items()
+    ]
+    intro = (
+        "**What inertia does** at the same change from first to last frame (small model, "
+        f"{len(result['prompts'])} prompts, {result['frames']} frames, {result['steps']} steps; "
+        "each row on a straight line between two λ). The residual is what optical flow leaves of "
+        "the adjacent difference, 0 to 255; jumps the share of pairs with a residual above 10; "
+        "persistence the cosine of successive differences of latents. In brackets the 95 % "
+        "interval of the difference to inertia 0, the paper's walk, paired by prompt."
+    )
+    first = "; ".join(
+        f"inertia {row['inertia']:g}, λ {row['lam']:g}: {100 * row['right']:.0f} %, "
+        f"change {row['change']:.1f}, residual {row['residual']:.1f}"
+        for row in result["first clips"]
+    )
+    return (
+        f"{intro}\n\n{table(['change', 'inertia', *figures], rows)}\n\n"
+        f"Clips of 8 frames in {result['first clips'][0]['steps']} steps whose every frame shows "
+        f"the prompted colour and thing: {first}."
+    )
+
+
 def drift(result: Result) -> str:
     head = ["values a frame", "rule", "mean", "variance", "kurtosis", "correlation 8, 16, 64"]
     rows = [
@@ -211,6 +248,7 @@ def plot_path(result: Result) -> str:
 SECTIONS = {
     "judge": judge,
     "motion": motion,
+    "inertia": inertia,
     "drift": drift,
     "momentum": momentum,
     "noise": noise,
