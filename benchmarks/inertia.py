@@ -40,9 +40,16 @@ LADDERS = {
     1.0: (0.0015, 0.006),
 }
 CHANGES = (15, 20)
-# Whoever runs the defaults gets such a clip: inertia and lambda to choose from.
-FIRST = [(0.0, 0.01), (0.8, 0.01), (0.95, 0.01)]
-FIRST_FRAMES, FIRST_STEPS = 8, 20
+# Other lengths, of which the first is everybody's first clip: inertia, lambda, frames, steps.
+OTHERS = [
+    (0.0, 0.01, 8, 20),
+    (0.8, 0.01, 8, 20),
+    (0.95, 0.005, 8, 20),
+    (0.95, 0.01, 8, 20),
+    (0.0, 0.06, 8, 20),
+    (0.0, 0.12, 24, 15),
+    (0.95, 0.01, 24, 15),
+]
 SIDE = 256  # flow is found at this size
 JUMP = 10  # a pair of frames with a larger residual is a jump
 PICTURE = (0.0, 0.95)  # inertia of each row, at the larger lambda
@@ -64,13 +71,14 @@ def residuals(frames: Tensor) -> Tensor:
     """What Farneback's flow leaves of each pair of uint8 frames [F, H, W, 3]: [F-1], 0..255."""
     cv2 = opencv()
     large = [cv2.resize(f, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for f in frames.numpy()]
-    y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    rows, columns = torch.meshgrid(*[torch.arange(float(SIDE))] * 2, indexing="ij")
+    pixel = torch.stack([columns, rows], dim=-1)
     left = []
     for a, b in pairwise(large):
         grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (b, a)]
         flow = cv2.calcOpticalFlowFarneback(*grey, None, 0.5, 4, 21, 5, 7, 1.5, 0)
-        at = (x + flow[..., 0]).numpy(), (y + flow[..., 1]).numpy()
-        warped = cv2.remap(a, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        at = (pixel + torch.from_numpy(flow)).numpy()
+        warped = cv2.remap(a, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         left.append(cv2.absdiff(warped, b).mean())
     return torch.tensor(left)
 
@@ -192,13 +200,13 @@ def main() -> None:
         for label, row in rows.items():
             print(f"  inertia {label:>4}", *(f"{n} {v['mean']:.3f}" for n, v in row.items()))
 
-    first = []
-    for inertia, lam in FIRST:
-        one = made(inertia, lam, FIRST_FRAMES, FIRST_STEPS)
+    others = []
+    for inertia, lam, frames, steps in OTHERS:
+        one = made(inertia, lam, frames, steps)
         means = {name: sum(values) / len(values) for name, values in measure(one).items()}
-        about = {"inertia": inertia, "lam": lam, "frames": FIRST_FRAMES, "steps": FIRST_STEPS}
-        first.append({**about, "right": right(one[0], said), **means})
-        print(first[-1])
+        about = {"inertia": inertia, "lam": lam, "frames": frames, "steps": steps}
+        others.append({**about, "right": right(one[0], said), **means})
+        print(others[-1])
     print(f"{time.monotonic() - began:.0f} s")
 
     if args.picture:
@@ -223,7 +231,7 @@ def main() -> None:
             "steps": args.steps,
             "ladders": {f"{inertia:g}": rungs for inertia, rungs in ladders.items()},
             "at change": at,
-            "first clips": first,
+            "other lengths": others,
         }
         dtype = next(name for name, kind in DTYPES.items() if kind == pipe.dtype)
         save(args.json, "inertia", dtype, result)

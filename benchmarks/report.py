@@ -100,15 +100,24 @@ def inertia(result: Result) -> str:
         "persistence the cosine of successive differences of latents. In brackets the 95 % "
         "interval of the difference to inertia 0, the paper's walk, paired by prompt."
     )
-    first = "; ".join(
-        f"inertia {row['inertia']:g}, λ {row['lam']:g}: {100 * row['right']:.0f} %, "
-        f"change {row['change']:.1f}, residual {row['residual']:.1f}"
-        for row in result["first clips"]
-    )
-    return (
-        f"{intro}\n\n{table(['change', 'inertia', *figures], rows)}\n\n"
-        f"Clips of 8 frames in {result['first clips'][0]['steps']} steps whose every frame shows "
-        f"the prompted colour and thing: {first}."
+    others = [
+        [
+            str(row["frames"]),
+            f"{row['inertia']:g} (λ {row['lam']:g})",
+            *(f"{row[name]:.{decimals}f}" for name, decimals in figures.items()),
+            f"{row['change']:.1f}",
+            f"{100 * row['right']:.0f} %",
+        ]
+        for row in result["other lengths"]
+    ]
+    return "\n\n".join(
+        [
+            intro,
+            table(["change", "inertia", *figures], rows),
+            "Other lengths, and how many of their clips show the prompted colour and thing in "
+            "every frame:",
+            table(["frames", "inertia", *figures, "change", "colour and thing"], others),
+        ]
     )
 
 
