@@ -104,7 +104,8 @@ def at_change(rungs: list[dict[str, list[float]]], name: str, goal: float, index
     Change and figure are means over prompts; a straight line goes through the two rungs.
     """
     x, y = (
-        torch.tensor([rung[kind] for rung in rungs])[:, index].mean(-1) for kind in ("change", name)
+        torch.tensor([rung[kind] for rung in rungs], dtype=torch.float64)[:, index].mean(-1)
+        for kind in ("change", name)
     )
     return y[0] + (goal - x[0]) / (x[1] - x[0]) * (y[1] - y[0])
 
