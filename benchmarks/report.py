@@ -96,9 +96,10 @@ def inertia(result: Result) -> str:
         "**What inertia does** at the same change from first to last frame (small model, "
         f"{len(result['prompts'])} prompts, {result['frames']} frames, {result['steps']} steps; "
         "each row is read off the straight line through two λ, at the λ in brackets). "
-        "The residual is what optical flow leaves of the adjacent difference, 0 to 255; jumps the share of pairs with a residual above 10; "
-        "persistence the cosine of successive differences of latents. In brackets the 95 % "
-        "interval of the difference to inertia 0, the paper's walk, paired by prompt."
+        "The residual is what optical flow leaves of the adjacent difference, 0 to 255; jumps the "
+        "share of pairs with a residual above 10; persistence the cosine of successive differences "
+        "of latents. In brackets the 95 % interval of the difference to inertia 0, the paper's "
+        "walk, paired by prompt."
     )
     others = [
         [
