@@ -75,6 +75,53 @@ def motion(result: Result) -> str:
     return "\n\n".join(parts)
 
 
+def inertia(result: Result) -> str:
+    figures = {"adjacent difference": 1, "residual": 1, "jumps": 3, "persistence": 2}  # decimals
+
+    def cell(row: Result, name: str, decimals: int) -> str:
+        low, high = row[name]["difference"]
+        mean = f"{row[name]['mean']:.{decimals}f}"
+        return f"{mean} ({low:+.{decimals}f} .. {high:+.{decimals}f})" if low != high else mean
+
+    rows = [
+        [
+            goal,
+            f"{kind} (λ {row['lam']['mean']:.2g})",
+            *(cell(row, name, decimals) for name, decimals in figures.items()),
+        ]
+        for goal, kinds in result["at change"].items()
+        for kind, row in kinds.items()
+    ]
+    intro = (
+        "**What inertia does** at the same change from first to last frame (small model, "
+        f"{len(result['prompts'])} prompts, {result['frames']} frames, {result['steps']} steps; "
+        "each row is read off the straight line through two λ, at the λ in brackets). "
+        "The residual is what optical flow leaves of the adjacent difference, 0 to 255; jumps the "
+        "share of pairs with a residual above 10; persistence the cosine of successive differences "
+        "of latents. In brackets the 95 % interval of the difference to inertia 0, the paper's "
+        "walk, paired by prompt."
+    )
+    others = [
+        [
+            str(row["frames"]),
+            f"{row['inertia']:g} (λ {row['lam']:g})",
+            *(f"{row[name]:.{decimals}f}" for name, decimals in figures.items()),
+            f"{row['change']:.1f}",
+            f"{100 * row['right']:.0f} %",
+        ]
+        for row in result["other lengths"]
+    ]
+    return "\n\n".join(
+        [
+            intro,
+            table(["change", "inertia", *figures], rows),
+            "Other lengths, and how many of their clips show the prompted colour and thing in "
+            "every frame:",
+            table(["frames", "inertia", *figures, "change", "colour and thing"], others),
+        ]
+    )
+
+
 def drift(result: Result) -> str:
     head = ["values a frame", "rule", "mean", "variance", "kurtosis", "correlation 8, 16, 64"]
     rows = [
@@ -211,6 +258,7 @@ def plot_path(result: Result) -> str:
 SECTIONS = {
     "judge": judge,
     "motion": motion,
+    "inertia": inertia,
     "drift": drift,
     "momentum": momentum,
     "noise": noise,

@@ -1,4 +1,4 @@
-"""How a clip moves and holds together, from its pixels alone. A still clip wins every consistency
+"""How a clip moves and holds together, from its frames alone. A still clip wins every consistency
 number, so each is printed beside `motion`."""
 
 import torch
@@ -10,6 +10,26 @@ def motion(frames: Tensor) -> float:
     if len(frames) < 2:
         return 0.0
     return float((frames[1:].float() - frames[:-1].float()).abs().mean())
+
+
+def change(frames: Tensor) -> float:
+    """Mean absolute difference of the last frame to the first, 0..255, for uint8 [F, H, W, 3].
+
+    Beside `motion` it tells moving on from jumping to and fro, which leads nowhere.
+    """
+    return float((frames[-1].float() - frames[0].float()).abs().mean())
+
+
+def persistence(latents: Tensor) -> float:
+    """Mean cosine of successive frame differences, -1..1, for latents [F, C, h, w].
+
+    Near 1 frames move on steadily; a random walk is at 0, and noise around a still at -1/2. Fewer
+    than three frames have none: 0.
+    """
+    if len(latents) < 3:
+        return 0.0
+    steps = (latents[1:] - latents[:-1]).float().flatten(1)  # (F-1, D)
+    return float(torch.cosine_similarity(steps[1:], steps[:-1]).mean())
 
 
 def flicker(frames: Tensor) -> float:
