@@ -1,4 +1,6 @@
-"""Writes the README's section "Measured" from benchmarks/results, so that it cannot drift.
+"""Writes docs/results.md and the README's section "Measured" from benchmarks/results.
+
+So neither can drift. The README has the figures that matter most, docs/results.md all of them.
 
 python -m benchmarks.report            # rewrite it
 python -m benchmarks.report --check    # say whether it is up to date
@@ -232,7 +234,7 @@ def memory(clip: Result) -> str:
 def growth(result: Result) -> str:
     return (
         f"**Growth** of a UNet step with guidance ({result['model']}).\n\n"
-        f"![Time over frames and over size]({plot_path(result)})"
+        f"![Time over frames and over size]({Path(plot_path(result)).name})"
     )
 
 
@@ -255,6 +257,44 @@ def plot_path(result: Result) -> str:
     return f"docs/growth-{slug(result['device'])}.svg"
 
 
+def inertia_in_brief(result: Result) -> str:
+    goal, kinds = max(result["at change"].items(), key=lambda item: float(item[0]))
+    names = {"adjacent difference": 1, "residual": 1, "jumps": 3, "persistence": 2}  # decimals
+    rows = [
+        [said, *(f"{kinds[kind][name]['mean']:.{d}f}" for name, d in names.items())]
+        for kind, said in {"0": "the paper's walk, `--inertia 0`", "0.95": "inertia 0.95"}.items()
+    ]
+    head = ["", "adjacent difference", "not explained by flow", "jumps", "persistence"]
+    return (
+        f"**Smooth motion**: {len(result['prompts'])} prompts, {result['frames']} frames, at the "
+        f"same change of {goal} from first to last frame.\n\n{table(head, rows)}"
+    )
+
+
+def sample_in_brief(result: Result) -> str:
+    first = next(iter(result["by dtype"].values()))
+    names = ("zs2", "diffusers' UNet and DDIM", "Text2Video-Zero")
+    rows = [
+        [
+            name,
+            *(seconds(f["clip"]["s"][name]) for f in result["by dtype"].values()),
+            *(
+                f"{f['8 frames, 2 steps'][name]['peak, MB']:.0f} MB"
+                for f in result["by dtype"].values()
+            ),
+        ]
+        for name in names
+    ]
+    dtypes = list(result["by dtype"])
+    head = ["", *(f"clip, {d}" for d in dtypes), *(f"memory, {d}" for d in dtypes)]
+    return (
+        f"**Speed and memory on a CPU**: {result['model']}, {result['size']} pixels, "
+        f"{result['frames']} frames in {first['clip']['steps']} steps from prompt to pixels; the "
+        f"peak of 8 frames.\n\n{table(head, rows)}"
+    )
+
+
+BRIEF = {"judge": judge, "inertia": inertia_in_brief, "sample": sample_in_brief}
 SECTIONS = {
     "judge": judge,
     "motion": motion,
@@ -267,20 +307,31 @@ SECTIONS = {
 }
 
 
+TITLE = """\
+# Results
+
+All that was measured, losing rows too. Written by `python -m benchmarks.report` from
+`benchmarks/results`; each table names the device, the versions and the commit it is of."""
+
+
 def files() -> dict[Path, str]:
-    """What the README and its plots should hold."""
+    """What the README, docs/results.md and the plots should hold."""
     readme = ROOT / "README.md"
-    parts, made = [], {}
-    for path in sorted(RESULTS.glob("*.json")):
-        results = json.loads(path.read_text("utf-8"))
-        for section, write in SECTIONS.items():
+    brief, full, made = [], [TITLE], {}
+    machines = [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    for section, write in SECTIONS.items():
+        for results in machines:
             for name in sorted(results):
                 if name.split()[0] == section:  # "sample", and "sample tiny"
-                    parts.append(f"{write(results[name])}\n\n{source(results[name])}")
+                    full.append(f"{write(results[name])}\n\n{source(results[name])}")
+                if name == section and section in BRIEF:
+                    brief.append(f"{BRIEF[section](results[name])}\n\n{source(results[name])}")
+    for results in machines:
         if "growth" in results:
             made[ROOT / plot_path(results["growth"])] = growth_plot(results["growth"])
     before, rest = readme.read_text("utf-8").split(BEGIN)
-    made[readme] = "\n\n".join([before + BEGIN, *parts, END + rest.split(END)[1]])
+    made[readme] = "\n\n".join([before + BEGIN, *brief, END + rest.split(END)[1]])
+    made[ROOT / "docs/results.md"] = "\n\n".join(full) + "\n"
     return made
 
 
