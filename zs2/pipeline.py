@@ -275,7 +275,7 @@ def _either(short: str, value: Any, name: str, made: Any, kind: type) -> Any:
         raise ValueError(
             f"{short} is short for {name}={kind.__name__}({short}): give one of the two"
         )
-    return kind(_plain(value))
+    return kind(value)
 
 
 def _seeds(seed: int | Sequence[int] | None, prompts: Sequence[str]) -> list[int]:
