@@ -82,6 +82,8 @@ MUTATIONS = [
             ("new = (self.first == 0) & ~", "new = ~"),
             ("~x.isfinite().all()", "x.isnan().any()"),
             ("if chunked and self.states[g] is None:", "if chunked:"),
+            ("chunked = self.chunk < frames", "chunked = self.chunk <= frames"),
+            ("shot.branches[0].condition.prompt.dtype,\n", "x.dtype,\n"),
         ],
     ),
     (
@@ -218,6 +220,12 @@ MUTATIONS = [
                 "clips[0] if len(clips) == 1 else clips",
             ),
             ("progress(step, steps, clean)", "progress(step, steps, latents)"),
+            ('"tokenizer": self.weights.vocabulary', '"tokenizer": self.weights.name'),
+            ('NOISES.items() if type(noise) is kind), "own")', "NOISES.items()))"),
+            (
+                "self.weights.defaults, self.weights.schedule\n",
+                "self.weights.defaults, type(self.weights.schedule)(beta_end=0.011)\n",
+            ),
         ],
     ),
     (
@@ -247,6 +255,7 @@ MUTATIONS = [
             ("(1 - a) ** 0.5 * x\n", "(1 - a) ** 0.5 * x0\n"),
             ("min(max(part, 0), 1), 9)", "part, 9)"),
             ("min(50, schedule.num_train_timesteps)", "50"),
+            ("(known - i * known // n) * stride", "((known * (n - i)) // n) * stride"),
         ],
     ),
     (
@@ -310,6 +319,15 @@ MUTATIONS = [
             ("x.shape[-1:], weight, bias, eps)", "x.shape[-1:], weight, bias)"),
             ("copy=True).contiguous()", "copy=False).contiguous()"),
             ("at = i if PACKED else", "at = i if True else"),
+            ("return x if x.stride(-1) == 1 or columns == 1 else x.contiguous()", "return x"),
+            ("m = tl.where(f == 0, 0.0, m)\n            h", "m = m\n            h"),
+            (
+                "m = tl.where(f == 0, 0.0, m)\n                    state",
+                "m = m\n                    state",
+            ),
+            ("x.ndim > 2 else 1", "x.ndim > 3 else 1"),
+            ("(x[:, 0] if initial is None else initial)", "x[:, 0]"),
+            ("enumerate(1 - mu.float())", "enumerate(1 - mu.to(x.dtype))"),
         ],
     ),
     (
@@ -327,6 +345,10 @@ MUTATIONS = [
             ("mean = lasting + refresh * mean", "mean = refresh * mean"),
             ("keep * m - fresh * p", "keep * m + fresh * p"),
             ("tl.where(independent, 0.0, keep)", "keep"),
+            ("min(lam, 1e6),", "lam,"),
+            ("(b * tl.num_programs(1) + k) * size", "(b + k) * size"),
+            ("lasting = inertia * tl.sum", "lasting = tl.sum"),
+            ("turned = None if turned is None else turned.contiguous()", "pass"),
         ],
     ),
     (
@@ -337,6 +359,8 @@ MUTATIONS = [
             ("torch.minimum(word, word ^ WORD)", "(word >> 1)"),
             ("(zero + offset, zero, value, zero)", "(zero, zero + offset, value, zero)"),
             ("word2.double() + 0.5", "word1.double() + 0.5"),
+            ("(seed >> 32) & WORD", "(seed >> 31) & WORD"),
+            ("ROUNDS = 10", "ROUNDS = 7"),
         ],
     ),
     (

@@ -9,6 +9,7 @@ import torch
 from zs2.attention import FrameAttention
 from zs2.condition import Condition
 from zs2.denoise import FiniteCheck, Predictor, Whole
+from zs2.errors import NumericalError
 from zs2.noise import IndependentNoise
 from zs2.samplers import ddim
 from zs2.schedule import Schedule
@@ -143,6 +144,21 @@ def test_the_first_step_that_was_not_finite_is_told(bad):
         2,
     ]
     assert finite(fine, 5, wait=True) == 2
+
+
+class Overflowing(Echo):
+    def __call__(self, x, t, condition, share):
+        return super().__call__(x, t, condition, share) * math.inf
+
+
+@pytest.mark.parametrize(
+    ("dtype", "remedy"),
+    [(torch.bfloat16, "--dtype fp32$"), (torch.float16, "fp32 .or bf16.$"), (torch.float32, "fit")],
+)
+def test_what_to_do_about_it_depends_on_the_precision(dtype, remedy):
+    branches = [Branch((1.0,) * F, Condition(prompts(B, 1, 1).to(dtype)))]
+    with pytest.raises(NumericalError, match=rf"step 1 of 3 \(t = 667\): .*{remedy}"):
+        list(Whole()(shot_of(branches, model=Overflowing())))
 
 
 @pytest.mark.parametrize("chunk", [0, -1])

@@ -6,9 +6,11 @@ import numpy
 import pytest
 import torch
 
+import zs2
 from zs2 import media
 from zs2.denoise import Whole
 from zs2.noise import MixedNoise
+from zs2.samplers import ddim
 from zs2.timeline import Keyframes
 
 
@@ -50,12 +52,46 @@ def test_a_seed_is_drawn_where_none_is_told(random_pipe, monkeypatch):
 
 def test_settings_tell_what_was_done(random_pipe):
     clip = random_pipe("a ball", frames=2, size=(24, 16), seed=9, noise=MixedNoise(0.9))
-    assert clip.settings["seed"] == 9
-    assert clip.settings["size"] == "24x16"
-    assert clip.settings["alpha"] == 0.9
-    assert clip.settings["noise"] == "mixed"
-    assert "lam" not in clip.settings
     assert clip.frames.shape == (2, 16, 24, 3)
+    assert clip.settings == {
+        "zs2": zs2.__version__,
+        "prompt": "a ball",
+        "seed": 9,
+        "negative": "",
+        "model": "random",
+        "tokenizer": None,
+        "frames": 2,
+        "size": "24x16",
+        "steps": 4,
+        "cfg": 3.0,
+        "noise": "mixed",
+        "alpha": 0.9,
+        "mu": 0.98,
+        "sampler": "ddim",
+        "schedule": "leading",
+        "rng": "zs2",
+        "dtype": "fp32",
+        "prediction": "epsilon",
+        "chunk": None,
+        "split-guidance": False,
+    }
+
+
+class OwnNoise:
+    def generate(self, draws, frames):
+        return MixedNoise(0.9).generate(draws, frames)
+
+
+def own_sampler(denoise, x, levels, fresh):
+    yield from ddim(denoise, x, levels, fresh)
+
+
+def test_settings_of_what_users_write(random_pipe):
+    clip = random_pipe("a ball", frames=2, seed=9, noise=OwnNoise(), sampler=own_sampler)
+    assert (clip.settings["noise"], clip.settings["sampler"]) == ("own", "own")
+    assert clip.latents.equal(
+        random_pipe("a ball", frames=2, seed=9, noise=MixedNoise(0.9)).latents
+    )
 
 
 def test_settings_tell_how_it_was_run(random_pipe):

@@ -124,6 +124,13 @@ def shared():
     return ours, theirs, x, torch.tensor(400), Condition(context)
 
 
+@pytest.mark.parametrize("mu", [1.5, -0.1, float("nan"), [0.5, 2.0]])
+def test_a_momentum_outside_0_to_1_is_refused_at_once(mu):
+    """A GPU's kernel does not look at the values."""
+    with pytest.raises(ValueError, match=r"^mu must lie in 0\.\.1, got"):
+        FrameAttention(mu)
+
+
 MU = (0.0, 0.9, 0.5, 0.98, 1.0, 0.3, 0.98, 0.7)
 
 
