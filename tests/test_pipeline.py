@@ -29,17 +29,18 @@ def test_frame_1_is_the_still_of_the_same_seed(random_pipe):
     assert still.frames.shape == (1, 16, 16, 3)
 
 
-def test_a_still_is_plain_ddim_with_guidance(random_pipe):
+@pytest.mark.parametrize("negative", ["", "blur"])
+def test_a_still_is_plain_ddim_with_guidance(random_pipe, negative):
     weights = random_pipe.weights
     x = sample_noise(IndependentNoise(), [3], 1, (4, 8, 8))[:, 0]
-    prompt, empty = (Condition(random_pipe.encode([text])) for text in ("a ball", ""))
+    prompt, empty = (Condition(random_pipe.encode([text])) for text in ("a ball", negative))
     for here, there in pairwise(weights.schedule.levels(4)):
         e_prompt = weights.unet(x, torch.tensor(here.t), prompt)
         e_empty = weights.unet(x, torch.tensor(here.t), empty)
         eps = e_empty + 3 * (e_prompt - e_empty)
         x0 = (x - (1 - here.alpha_bar) ** 0.5 * eps) / here.alpha_bar**0.5
         x = there.alpha_bar**0.5 * x0 + (1 - there.alpha_bar) ** 0.5 * eps
-    still = random_pipe("a ball", frames=1, seed=3)
+    still = random_pipe("a ball", frames=1, seed=3, negative=negative)
     torch.testing.assert_close(still.latents, x, **CLOSE)
 
 
