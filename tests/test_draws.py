@@ -7,7 +7,7 @@ import torch
 from normals import SMALL, one_thread  # noqa: F401
 
 from zs2.draws import Draws, NoiseModel, mix, neighbour_correlation
-from zs2.kernels.philox import cuda_randn
+from zs2.kernels.philox import cuda_randn, normal
 from zs2.noise import NOISES, DependencyNoise, correlation, realised_kl, sample_noise
 
 SIZE = math.prod(SMALL)
@@ -22,6 +22,15 @@ def test_draws_never_repeat() -> None:
         [Draws(seeds, 64, step)(frame, candidates=5) for frame in range(4) for step in range(3)]
     )
     assert numbers.unique().numel() == numbers.numel()
+
+
+def test_the_address_is_the_counter() -> None:
+    seeds = torch.tensor([3, 2**40])
+    made = Draws(seeds, 6, step=7)(5, candidates=2)
+    for clip, seed in enumerate(seeds):
+        for candidate in range(2):
+            counter = torch.tensor([0, 1]), *torch.tensor([5, candidate, 7])
+            assert made[clip, candidate].equal(normal(counter, seed).flatten()[:6])
 
 
 def test_neighbour_correlation() -> None:
@@ -119,9 +128,15 @@ def test_other_generators_are_unknown() -> None:
 
 
 def test_mix_keeps_both_parts() -> None:
-    base, fresh = torch.randn(2, 3, 8)
+    base, fresh = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
     alpha = torch.tensor([0.0, 0.25, 1.0])
     made = mix(base, fresh, alpha)
     assert torch.equal(made[0], fresh[0])
     assert torch.equal(made[2], base[2])
     torch.testing.assert_close(made[1], 0.5 * base[1] + math.sqrt(0.75) * fresh[1])
+
+
+def test_mix_of_very_little() -> None:
+    """1 - alpha in float32 would be a multiple of 6e-8."""
+    made = mix(torch.zeros(1), torch.ones(1), 1 - 1e-7)
+    assert made.item() == pytest.approx(math.sqrt(1e-7), rel=1e-6)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from zs2.metrics import appearance_distance, flicker, motion
+from zs2.metrics import appearance_distance, colour_histogram, flicker, motion
 
 
 def test_a_still_clip():
@@ -29,3 +29,20 @@ def test_moving_is_not_a_change_of_appearance():
     frames[0, 0], frames[1, 1] = 255, 255
     assert motion(frames) == 255
     assert appearance_distance(frames) == 0
+
+
+def test_motion_is_from_frame_to_frame_and_appearance_since_the_first():
+    frames = torch.zeros(3, 2, 2, 3, dtype=torch.uint8)
+    frames[1:] = 255  # changes once and stays
+    assert motion(frames) == 127.5
+    assert appearance_distance(frames) == 2
+
+
+def test_bins_of_colours():
+    values = [0, 63, 64, 127, 128, 191, 192, 255]
+    greens = torch.tensor([[[0, v, 0] for v in values]], dtype=torch.uint8)[None]
+    histogram = colour_histogram(torch.cat([greens, greens.roll(1, -1), greens.roll(-1, -1)]))
+    for frame, stride in enumerate((4, 1, 16)):  # green, blue, red
+        expected = torch.zeros(64)
+        expected[[0, stride, 2 * stride, 3 * stride]] = 0.25
+        assert histogram[frame].equal(expected)

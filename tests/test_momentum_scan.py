@@ -179,6 +179,74 @@ def test_a_packed_projection_is_read_in_place(kernels):
         torch.testing.assert_close(y.double(), exact(x, mu), rtol=2e-6, atol=2e-6)
 
 
+def test_strides_may_differ_in_everything(kernels):
+    """K a part of a wider row beside a V of its own; columns, states and momenta with gaps."""
+    generator = torch.Generator().manual_seed(0)
+
+    def randn(*shape):
+        return torch.randn(shape, generator=generator)
+
+    close = {"rtol": 2e-6, "atol": 2e-6}  # float32 sums in another order
+    packed, mu = randn(2, 4, 6, 30)[..., 10:20], torch.rand(8, generator=generator)[::2]
+    for xs in ((packed, packed.contiguous()), (packed.contiguous(), packed)):
+        for y, x in zip(kernels.momentum_scan(xs, mu)[0], xs, strict=True):
+            torch.testing.assert_close(y.double(), exact(x, mu), **close)
+
+    turned = randn(2, 4, 10, 6).transpose(2, 3)  # (B, F, N, C), C with a stride of 6
+    initial = randn(2, 10, 6).transpose(1, 2)
+    kept = initial.clone()
+    weight, bias = randn(20)[::2], randn(30)[::3]
+    normed = F.layer_norm(turned.double(), (10,), weight.double(), bias.double())
+    for state in (None, initial):
+        (y,), _ = kernels.momentum_scan((turned,), mu, None if state is None else (state,))
+        torch.testing.assert_close(y.double(), exact(turned, mu, state), **close)
+        h, y, _ = kernels.norm_momentum_scan(turned, weight, bias, mu, state)
+        torch.testing.assert_close(h.double(), normed, rtol=2e-5, atol=2e-5)
+        torch.testing.assert_close(y.double(), exact(normed, mu, state), rtol=2e-5, atol=2e-5)
+    assert initial.equal(kept)
+
+
+def test_a_carried_state_stays_as_it_was(kernels):
+    generator = torch.Generator().manual_seed(0)
+    x, state = (torch.randn(s, generator=generator) for s in ((2, 3, 8, 4), (2, 8, 4)))
+    kept = state.clone()
+    kernels.momentum_scan((x,), torch.full((3,), 0.5), (state,))
+    kernels.norm_momentum_scan(x, torch.ones(4), torch.zeros(4), torch.full((3,), 0.5), state)
+    assert state.equal(kept)
+
+
+@pytest.mark.parametrize("eps", [1e-6, 0.1])
+def test_the_norms_epsilon(kernels, eps):
+    """Rows whose variance is as small as epsilon."""
+    generator = torch.Generator().manual_seed(0)
+    x = 0.3 * torch.randn(1, 3, 5, 8, generator=generator)
+    x[:, 1] *= 0.01
+    mu = torch.tensor([0.0, 0.5, 0.9])
+    weight, bias = torch.randn(2, 8, generator=generator)
+    h = F.layer_norm(x.double(), (8,), weight.double(), bias.double(), eps)
+    normed, scanned, _ = kernels.norm_momentum_scan(x, weight, bias, mu, None, eps)
+    torch.testing.assert_close(normed.double(), h, rtol=2e-5, atol=2e-5)
+    torch.testing.assert_close(scanned.double(), exact(h, mu), rtol=2e-5, atol=2e-5)
+
+
+def test_float64_is_computed_in_float64(kernels):
+    generator = torch.Generator().manual_seed(0)
+    x, state = (torch.randn(s, generator=generator).double() for s in ((2, 4, 6, 5), (2, 6, 5)))
+    mu = torch.rand(4, generator=generator).double()
+    weight, bias = torch.randn(2, 5, generator=generator).double()
+    h = F.layer_norm(x, (5,), weight, bias)
+    for initial in (None, state):
+        (y,), (final,) = kernels.momentum_scan((x,), mu, None if initial is None else (initial,))
+        normed, scanned, last = kernels.norm_momentum_scan(x, weight, bias, mu, initial)
+        assert error(y, exact(x, mu, initial)) < 1e-14
+        assert error(normed, h) < 1e-14
+        assert error(scanned, exact(h, mu, initial)) < 1e-14
+        assert final.dtype == last.dtype == torch.float64
+        assert error(final, exact(x, mu, initial)[:, -1]) < 1e-14
+    with pytest.raises(ValueError, match=r"initial is torch\.float32, expected torch\.float64"):
+        kernels.momentum_scan((x,), mu, (state.float(),))
+
+
 @GPU
 def test_more_values_than_32_bits_count():
     values = 2**30 + 8  # of a frame: two frames have more than 2^31
@@ -227,11 +295,36 @@ def test_mu_0_and_1_are_exact(kernels):
         ([torch.zeros(2, 5, 9)], torch.ones(5), [torch.ones(2, 9).half()], "float16"),
         ([torch.zeros(2, 5, 9)], torch.ones(5, device="meta"), None, "on cpu, mu or initial on"),
         ([torch.zeros(2, 5, 9)], torch.ones(5), [torch.ones(2, 9, device="meta")], "on meta"),
+        (torch.zeros(2, 5, 9), torch.ones(5), None, "give a sequence of tensors"),
+        ([[1.0, 2.0]], torch.ones(2), None, "takes tensors, and mu as one too, not list"),
+        ([torch.zeros(2, 5, 9)], [0.5] * 5, None, "takes tensors, and mu as one too, not list"),
+        ([torch.zeros(2, 5, 9)], torch.ones(5), [0.5], "takes tensors, .* not float"),
+        ([torch.zeros(5)], torch.ones(()), None, r"tensors are \[B, F, ...\], not \[5\]"),
     ],
 )
 def test_what_does_not_fit_is_refused(kernels, tensors, mu, initial, message):
     with pytest.raises(ValueError, match=message):
         kernels.momentum_scan(tensors, mu, initial)
+
+
+@pytest.mark.parametrize(
+    ("mu", "told"),
+    [
+        ([0.5, 1.01, 0.5], r"0\.5\.\.1\.01"),
+        ([0.5, -0.01, 0.5], r"-0\.01\.\.0\.5"),
+        ([0.5, float("nan"), 0.5], r"nan\.\.nan"),
+    ],
+)
+def test_a_momentum_outside_0_to_1_is_refused(kernels, mu, told):
+    if isinstance(kernels, Compiled):
+        pytest.skip("a GPU's values are not looked at")
+    told = rf"mu must lie in 0\.\.1, got {told}"
+    with pytest.raises(ValueError, match=told):
+        kernels.momentum_scan([torch.zeros(2, 3, 9)], torch.tensor(mu))
+    with pytest.raises(ValueError, match=told):
+        kernels.norm_momentum_scan(
+            torch.zeros(2, 3, 9, 4), torch.ones(4), torch.zeros(4), torch.tensor(mu)
+        )
 
 
 def test_a_norm_that_does_not_fit_is_refused(kernels):

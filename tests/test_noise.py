@@ -34,7 +34,8 @@ MODEL_IDS = [*NOISES, "inertia"]
 
 def test_kl_is_the_papers() -> None:
     """Listing 1's kl_div, with the `reduction="none"` that it forgets."""
-    noise, previous = torch.randn(2, 3, *SMALL, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    noise, previous = torch.randn(2, 3, *SMALL, generator=generator, dtype=torch.float64)
     listing = torch.nn.functional.kl_div(noise, previous, log_target=True, reduction="none")
     torch.testing.assert_close(kl(noise, previous), listing.mean(dim=[1, 2, 3]))
 
@@ -49,6 +50,17 @@ def test_kl_of_mix_needs_only_two_numbers() -> None:
     torch.testing.assert_close(kl_of_mix(a, b[:, 0], alpha), direct, rtol=0, atol=1e-6)
 
 
+def test_the_two_numbers_are_summed_in_float64() -> None:
+    """16,384 values in float32 are off by 1e-7 and more, another way for each number of threads."""
+    draws = Draws(torch.tensor([1, 2]), math.prod(LARGE))
+    previous, fresh = draws(0)[:, 0], draws(1, candidates=3)
+    a, b = kl_terms(previous, fresh)
+    weight = previous.exp()  # rounded to float32, as the products are
+    for made, product in ((a, weight * previous), (b, weight[:, None] * fresh)):
+        assert made.dtype == torch.float64
+        assert (made - product.double().mean(-1)).abs().max() < 1e-14
+
+
 @pytest.mark.parametrize("select", ["unbiased", "paper"])
 @pytest.mark.parametrize("lam", [0.001, 0.01, 0.1, 0.5, 1.0])
 def test_realised_kl_is_lam(lam: float, select: Literal["unbiased", "paper"]) -> None:
@@ -58,8 +70,8 @@ def test_realised_kl_is_lam(lam: float, select: Literal["unbiased", "paper"]) ->
 
 def test_exact_search_finds_the_minimum() -> None:
     """Against every alpha of a fine grid, also where lam can't be met."""
-    a = torch.tensor([1.2, 1.6, 2.1, 1.65], dtype=torch.float64)
-    b = torch.tensor([0.2, -0.3, 0.0, 0.9], dtype=torch.float64)
+    a = torch.tensor([1.2, 1.6, 2.1, 1.65, 0.3], dtype=torch.float64)  # 0.3: of a tiny frame
+    b = torch.tensor([0.2, -0.3, 0.0, 0.9, 0.05], dtype=torch.float64)
     grid = torch.linspace(0, 1, 200_001, dtype=torch.float64)[:, None]
     for lam in (1e-3, 0.01, 0.3, 1.0, 1.5, 5.0, math.inf):
         alpha = exact_search(a, b, lam)
@@ -112,6 +124,11 @@ def test_lam_infinite_is_independent_frames(model: NoiseModel) -> None:
 def test_lam_infinite_takes_a_candidate_as_it_is() -> None:
     noise = sample_noise(DependencyNoise(math.inf, candidates=1), [3], 5, SMALL)
     assert torch.equal(noise, sample_noise(IndependentNoise(), [3], 5, SMALL))
+
+
+def test_correlation_is_of_what_is_left_without_the_mean() -> None:
+    noise = sample_noise(IndependentNoise(), [1], 4, SMALL)
+    torch.testing.assert_close(correlation(noise + 5), correlation(noise), rtol=0, atol=1e-6)
 
 
 # --- eps ~ N(0, I), and how fast a clip forgets its first frame ----------------------------------
@@ -344,10 +361,15 @@ def test_bad_dependency_settings(settings: dict, message: str) -> None:
         DependencyNoise(**settings)
 
 
-@pytest.mark.parametrize("values", [{"lam": [0.5] * 3}, {"inertia": [0.5] * 3}])
-def test_wrong_count_of_per_frame_values(values: dict) -> None:
-    with pytest.raises(ValueError, match="3 values for 4 frames"):
-        sample_noise(DependencyNoise(**values), [0], 4, SMALL)
+def test_as_many_candidates_as_a_gpus_grid_has_blocks() -> None:
+    assert DependencyNoise(candidates=65535).candidates == 65535
+
+
+@pytest.mark.parametrize("name", ["lam", "inertia"])
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_wrong_count_of_per_frame_values(name: str, count: int) -> None:
+    with pytest.raises(ValueError, match=f"{count} values for 4 frames"):
+        sample_noise(DependencyNoise(**{name: [0.5] * count}), [0], 4, SMALL)
 
 
 @pytest.mark.parametrize(
@@ -382,6 +404,16 @@ def test_iterative_search_nears_the_exact(lam: float) -> None:
     assert (error.diff(dim=0) <= 0).all(), "a step made it worse"
     torch.testing.assert_close(path[-1], exact_search(a, b[:, 0], lam), rtol=0, atol=1e-6)
     assert error[14].max() < 0.03  # the paper's 15 steps
+
+
+def test_iterative_search_ends_with_the_papers_15th_step() -> None:
+    draws = Draws(torch.arange(16), math.prod(SMALL))
+    n, a, b = random_search(draws(0)[:, 0], draws(1, 10), 0.1, "unbiased")
+    path = iterative_search(a, b, 0.1)
+    assert len(path) == 15
+    assert (path[14] > path[13]).any()
+    noise = sample_noise(DependencyNoise(0.1, search="iterative"), range(16), 2, SMALL)
+    torch.testing.assert_close(noise[:, 1].flatten(1), mix(draws(0)[:, 0], n, path[14]))
 
 
 def test_iterative_search_makes_a_moving_clip_at_a_small_lam() -> None:

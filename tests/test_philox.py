@@ -99,6 +99,16 @@ def test_the_stream_of_a_cuda_device() -> None:
     torch.testing.assert_close(cuda_randn(0, (2, 4)), expected, rtol=0, atol=1e-6)
 
 
+def test_the_counter_of_a_cuda_device() -> None:
+    """Each thread has a subsequence, words 3 and 4, and goes on by one block a call, word 1."""
+    for value, offset in ((0, 1), (5, 2)):
+        counter = torch.tensor([offset, 0, value, 0]).unbind()
+        word1, word2, _, _ = (int(word) for word in philox4x32(counter, torch.tensor(9)))
+        radius = math.sqrt(-2 * math.log((word1 + 0.5) / 2**32))
+        expected = radius * math.sin(math.tau * (word2 + 0.5) / 2**32)
+        assert cuda_randn(9, (8,), offset)[value].item() == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_cuda_devices_next_call_is_fresh() -> None:
     calls = torch.stack([cuda_randn(3, (4, 32, 32), offset) for offset in range(3)]).flatten(1)
     assert (torch.corrcoef(calls) - torch.eye(3)).abs().max() < 5 / 64

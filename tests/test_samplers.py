@@ -276,7 +276,16 @@ def test_the_usual_spacing():
         for own in ("leading", "trailing", "linspace")
     )
     assert usual_spacing(SAMPLERS["ddim"], "linspace") == "linspace"
-    assert usual_spacing(SAMPLERS["dpm++2m"], "leading") == "karras"
+    usual = {name: usual_spacing(sampler, "leading") for name, sampler in SAMPLERS.items()}
+    assert usual == {
+        "ddim": "leading",
+        "euler": "normal",
+        "euler-a": "normal",
+        "dpm++2m": "karras",
+        "dpm++2m-sde": "exponential",
+        "unipc": "sgm-uniform",
+        "lcm": "lcm",
+    }
     assert usual_spacing(SAMPLERS["dpm++2m"], "trailing") == "trailing"  # trained for it
     assert usual_spacing(lcm, "trailing") == "lcm"
     assert all(a.sigma > b.sigma for a, b in pairwise(Schedule().levels(4, "lcm")))

@@ -99,6 +99,11 @@ def test_lcm_levels_of_every_count(steps):
     assert [level.t for level in Schedule().levels(steps, "lcm")] == [*theirs.timesteps, -1]
 
 
+def test_lcm_levels_of_a_short_training():
+    schedule = Schedule(num_train_timesteps=20, beta_end=0.5)
+    assert [level.t for level in schedule.levels(4, "lcm")] == [19, 14, 9, 4, -1]
+
+
 def test_between_steps_log_sigma_is_interpolated():
     schedule = Schedule()
     low, mid, high = (schedule.level(t).sigma for t in (0, 0.25, 1))

@@ -101,10 +101,11 @@ def test_diffusers_makes_the_same_picture(pipe):
     ours = pipe(PROMPTS, frames=1, steps=50, cfg=3.0, seed=seeds)
     for i, made in enumerate(ours):
         their = latents[0][i]
-        # 50 steps of float32, the paths apart by the order of sums and the schedule's precision.
-        assert (made.latents[0] - their).norm() / their.norm() < 1e-3
+        # 50 steps of float32, the paths apart by the order of sums: measured 7e-7.
+        assert (made.latents[0] - their).norm() / their.norm() < 1e-5
         error = (made.frames[0].permute(2, 0, 1) - (pictures[0][i] * 255).round()).square().mean()
-        assert 10 * torch.log10(255**2 / error) > 50
+        # Measured: equal. One value in 150 may be rounded the other way; 1 % of scale makes 52.
+        assert error == 0 or 10 * torch.log10(255**2 / error) > 70
 
 
 def test_more_lam_is_more_motion(pipe):

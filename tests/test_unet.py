@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from parity import (
+    EXACT,
     SD15_UNET,
     SD21_UNET,
     SMALL_SD15,
@@ -42,22 +43,76 @@ def inputs(config: dict, rows: int, height: int, width: int) -> tuple[torch.Tens
 
 
 @torch.inference_mode()
-def compare(config: dict, rows: int, height: int, width: int) -> float:
-    ours, theirs = pair(config)
+def compare(config: dict, rows: int, height: int, width: int, dtype: torch.dtype) -> float:
+    ours, theirs = (network.to(dtype) for network in pair(config))
     x, t, context = inputs(config, rows, height, width)
+    x, context = x.to(dtype), context.to(dtype)
     return error(ours(x, t, Condition(context)), theirs(x, t, context).sample)
 
 
-@pytest.mark.parametrize("config", [SMALL_UNET, SMALL_SD15, SMALL_SD21], ids=["two", "1.5", "2.1"])
+# The last has no epsilon that could be right by chance.
+OTHER_EPS = {**SMALL_UNET, "norm_eps": 1e-2}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [SMALL_UNET, SMALL_SD15, SMALL_SD21, OTHER_EPS],
+    ids=["two", "1.5", "2.1", "another epsilon"],
+)
 @pytest.mark.parametrize("size", [(16, 16), (13, 21)])
 def test_small_configurations(config, size):
-    assert compare(config, 3, *size) <= TOLERANCE
+    assert compare(config, 3, *size, torch.float64) <= EXACT
+
+
+@torch.inference_mode()
+def test_more_channels_come_after_the_latents():
+    """Instruct-Pix2Pix: 4 of the picture to edit, for each frame its own."""
+    config = {**SMALL_UNET, "in_channels": 8}
+    ours, theirs = pair(config)
+    x, t, context = inputs(config, 3, 6, 5)
+    channels = torch.randn(1, 3, 4, 6, 5, generator=torch.Generator().manual_seed(3))
+    expected = theirs(torch.cat([x, channels[0]], dim=1), t, context).sample
+    assert error(ours(x, t, Condition(context[None], channels)), expected) <= TOLERANCE
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("config", [SMALL_SD15, SMALL_SD21], ids=["1.5", "2.1"])
+def test_attention_in_float32_where_the_model_asks_for_it(config, monkeypatch):
+    kinds, attention = [], F.scaled_dot_product_attention
+
+    def watched(q, k, v, **options):
+        kinds.extend(x.dtype for x in (q, k, v))
+        return attention(q, k, v, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    ours = pair(config)[0].bfloat16()
+    x, t, context = inputs(config, 2, 8, 8)
+    made = ours(x.bfloat16(), t, Condition(context.bfloat16()))
+    assert made.dtype == torch.bfloat16
+    assert set(kinds) == {torch.float32 if config.get("upcast_attention") else torch.bfloat16}
+
+
+@torch.inference_mode()
+def test_shared_attention_norms_as_the_norm_says():
+    x = torch.randn(6, 5, 8, generator=torch.Generator().manual_seed(0))
+    norm = scramble(torch.nn.LayerNorm(8, eps=0.1))
+    together = Share(torch.tensor([0.0, 0.5, 0.5]))
+    h, scanned = together(x, norm)
+    torch.testing.assert_close(h, norm(x))
+    clips = norm(x).unflatten(0, (2, 3))
+    second = (clips[:, 0] + clips[:, 1]) / 2
+    torch.testing.assert_close(scanned[[0, 3]], clips[:, 0])
+    torch.testing.assert_close(scanned[[1, 4]], second)
+    torch.testing.assert_close(scanned[[2, 5]], (second + clips[:, 2]) / 2)
+    alone, same = Share()(x, norm)
+    assert alone is same
+    torch.testing.assert_close(alone, norm(x))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [SD15_UNET, SD21_UNET], ids=["1.5", "2.1"])
 def test_real_configurations(config):
-    assert compare(config, 1, 17, 24) <= TOLERANCE
+    assert compare(config, 1, 17, 24, torch.float32) <= TOLERANCE
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +122,13 @@ def shared():
     x = torch.cat([x, x.flip(0) * 0.7, x.roll(1, 0) + 0.3])[:8]
     context = torch.randn(1, 7, 24, generator=torch.Generator().manual_seed(2))
     return ours, theirs, x, torch.tensor(400), Condition(context)
+
+
+@pytest.mark.parametrize("mu", [1.5, -0.1, float("nan"), [0.5, 2.0]])
+def test_a_momentum_outside_0_to_1_is_refused_at_once(mu):
+    """A GPU's kernel does not look at the values."""
+    with pytest.raises(ValueError, match=r"^mu must lie in 0\.\.1, got"):
+        FrameAttention(mu)
 
 
 MU = (0.0, 0.9, 0.5, 0.98, 1.0, 0.3, 0.98, 0.7)

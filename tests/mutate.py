@@ -1,0 +1,513 @@
+"""Do the tests notice? Lines of zs2 made wrong, one at a time, and the tests that should fail.
+
+    python -m tests.mutate              all of them: about an hour on one core
+    python -m tests.mutate schedule     those with the word in the file's name or the new text
+
+Each is tried in a copy of the tree. Told is which mutants were killed and which survived: lines
+that no test holds. To add one, write down a text that occurs once in the file, and what it becomes.
+
+Not in the list, as no result tells: what only saves time or memory (copies that make values
+adjacent, block sizes, where states lie), what a mask throws away, ties, and what needs a GPU.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+# A file, the tests that should fail (`test_` left out), and what becomes what.
+MUTATIONS = [
+    (
+        "attention.py",
+        "pipeline unet",
+        [
+            (
+                'mu = [0.0, *per_frame("mu", self.mu, frames)[1:]]',
+                'mu = per_frame("mu", self.mu, frames)',
+            ),
+            ("if any(mu) else None", "if mu else None"),
+            ("if any(mu) else None", "if all(mu) else None"),
+            ("self.before[norm] if self.before else None", "None"),
+            ("self.mu, initial, norm.eps,", "self.mu, initial, 1e-5,"),
+            ("final if initial is None else initial.copy_(final)", "final"),
+            ("return h, h", "return h, x"),
+            ('check_range("mu", self.mu, 1)', "pass"),
+        ],
+    ),
+    (
+        "condition.py",
+        "condition",
+        [
+            ("self.prompt[:, start:stop] if", "self.prompt[:, : stop - start] if"),
+            ("else self.channels[:, start:stop]", "else self.channels[:, : stop - start]"),
+            ("(p.shape[1] for p in prompts", "(p.shape[2] for p in prompts"),
+            ("p[:, None].expand", "p.expand"),
+            ("torch.cat(channels) if", "torch.cat(channels[::-1]) if"),
+            ("Condition(torch.cat(prompts),", "Condition(torch.cat(prompts[::-1]),"),
+        ],
+    ),
+    (
+        "denoise.py",
+        "denoise pipeline",
+        [
+            ("self.chunk < 1:", "self.chunk < 0:"),
+            ('"split-guidance": not self.together', '"split-guidance": self.together'),
+            ("* x0) / (1 - level.alpha_bar) ** 0.5", "* x0) / (1 - level.alpha_bar)"),
+            ("if step == steps and shot.correct:", "if step == 1 and shot.correct:"),
+            ("x0 = shot.correct(x0, 0, shot.frames)", "shot.correct(x0, 0, shot.frames)"),
+            ("latents = shot.correct(latents, 0,", "shot.correct(latents, 0,"),
+            ("return shot.noise(0, shot.frames, step)", "return shot.noise(0, shot.frames)"),
+            ("times[level.t]), level)", "times[level.t]), shot.levels[0])"),
+            ("x = shot.start(0, shot.frames)", "x = shot.noise(0, shot.frames)"),
+            ("shot.levels[broken - 1].t", "shot.levels[broken].t"),
+            (
+                "for b in shot.branches], device=device)",
+                "for b in shot.branches], device=device).bfloat16()",
+            ),
+            ("self.weights[:, None, start:stop,", "self.weights[:, None, : stop - start,"),
+            ("else self.mu[start:stop]", "else self.mu[: stop - start]"),
+            ("rows.repeat(size, 1, 1, 1, 1)", "rows.repeat_interleave(size, 0)"),
+            ("condition.at(start, stop), share)", "condition.at(0, stop - start), share)"),
+            ("stop = min(start + self.chunk, frames)", "stop = start + self.chunk"),
+            ("g, f = len(self.weights), stop - start", "g, f = len(self.weights), self.chunk"),
+            (
+                "prediction = torch.empty_like(x)",
+                "prediction = torch.empty_like(x, dtype=self.dtype)",
+            ),
+            ("new = (self.first == 0) & ~", "new = ~"),
+            ("~x.isfinite().all()", "x.isnan().any()"),
+            ("if chunked and self.states[g] is None:", "if chunked:"),
+            ("chunked = self.chunk < frames", "chunked = self.chunk <= frames"),
+            ("shot.branches[0].condition.prompt.dtype,\n", "x.dtype,\n"),
+        ],
+    ),
+    (
+        "draws.py",
+        "draws",
+        [
+            (
+                "dtype=torch.float64, device=base.device)",
+                "dtype=torch.float32, device=base.device)",
+            ),
+            (
+                "(value, zero + frame, candidate, zero + self.step)",
+                "(value, candidate, zero + frame, zero + self.step)",
+            ),
+            (
+                "(value, zero + frame, candidate, zero + self.step)",
+                "(value, zero + frame, candidate, zero)",
+            ),
+            ("if frame == 0 and self.rng", "if self.rng"),
+            ("range(self.step + 1)", "range(1)"),
+            ("(self.size,), self.step)", "(self.size,))"),
+            ("return max(0.0, 1 - lam", "return abs(1 - lam"),
+        ],
+    ),
+    (
+        "estimate.py",
+        "estimate",
+        [
+            ("(branches if order.together else 1)", "branches"),
+            ("min(frames, order.chunk or frames)", "frames"),
+            ("return max(unet, vae) + kept", "return unet + kept"),
+            ("pixels = h * w * factor * factor", "pixels = h * w * factor"),
+            ("kept = frames * (", "kept = rows * ("),
+        ],
+    ),
+    (
+        "graph.py",
+        "graph",
+        [
+            ("if self.calls < 3:", "if self.calls < 2:"),
+            ("kept.copy_(x)", "pass"),
+            ("tuple(torch.empty_like(x) for x in inputs)", "inputs"),
+        ],
+    ),
+    (
+        "metrics.py",
+        "metrics",
+        [
+            ("frames[:-1].float()", "frames[:1].float()"),
+            ("frames // 64", "frames // 65"),
+            ("bins[..., 0] * 16 + bins[..., 1] * 4", "bins[..., 1] * 16 + bins[..., 0] * 4"),
+            ("histogram[1:] - histogram[0]", "histogram[1:] - histogram[:-1]"),
+            ("counts / index.shape[1]", "counts / counts.sum()"),
+        ],
+    ),
+    (
+        "noise.py",
+        "noise",
+        [
+            ("<= self.candidates <= 65535", "<= self.candidates < 65535"),
+            ("0 <= seed < 2**63", "0 <= seed <= 2**63"),
+            ("draws(0, candidates=2)[:, 1]", "draws(0, candidates=2)[:, 0]"),
+            ("n, inertia**2)", "n, inertia)"),
+            ("mix(m, -noise, alpha)", "mix(m, noise, alpha)"),
+            ("iterative_search(a, b, lam)[-1]", "iterative_search(a, b, lam)[-2]"),
+            (
+                "a = (weight * previous).mean(-1, dtype=torch.float64)",
+                "a = (weight * previous).mean(-1).double()",
+            ),
+            (
+                "b = (weight[:, None] * fresh).mean(-1, dtype=torch.float64)",
+                "b = (weight[:, None] * fresh).mean(-1).double()",
+            ),
+            ("min(lam, 1e6)", "lam"),
+            ("clamp(-square.sqrt(), square.sqrt())", "clamp(-square, square)"),
+            ("torch.where(independent, 0.0, c * c)", "c * c"),
+            ("torch.where(improves, delta, delta / 2)", "delta / 2"),
+            ("centred = centred - centred.mean(-1, keepdim=True)", "pass"),
+            ("(p.exp() * (p - noise.double()))", "(noise.double().exp() * (p - noise.double()))"),
+            ("if lam_i > 0:", "if True:"),
+        ],
+    ),
+    (
+        "noise_loop.py",
+        "loop",
+        [
+            ("w.sqrt() * (turn.cos() - c)", "w.sqrt() * turn.cos()"),
+            ("range(100)", "range(20)"),
+            ("w[w > 1e-14]", "w[w > 1e-6]"),
+            ("(k == 0) | (2 * k == frames)", "k == 0"),
+        ],
+    ),
+    (
+        "noise_rivals.py",
+        "rivals",
+        [
+            ("mix(first, other, alphas[0])", "mix(first, other, alphas[-1])"),
+            ("SHARE**2", "SHARE"),
+        ],
+    ),
+    (
+        "pipeline.py",
+        "pipeline_settings pipeline pipeline_noise",
+        [
+            ("self.encode([negative] * len(prompts))", 'self.encode([""] * len(prompts))'),
+            ('negative if len(branches) > 1 else ""', "negative"),
+            ('"cfg": _plain(cfg)', '"cfg": cfg'),
+            (
+                "spacing or usual_spacing(sampler, schedule.timestep_spacing)",
+                "spacing or schedule.timestep_spacing",
+            ),
+            ("schedule.levels(steps, spacing)", "schedule.levels(steps)"),
+            ("self.device, rng, latents)", 'self.device, "zs2", latents)'),
+            ("self.device, rng, latents)", "self.device, rng)"),
+            ("if extra and any(", "if False and any("),
+            ("in_channels - shape[0]", "in_channels - 3"),
+            ("noise(0, shot.frames)[:, [0, -1]]", "noise(0, shot.frames)[:, [0, 0]]"),
+            ("shot.attention.momenta(shot.frames) is not None", "True"),
+            ("{**settings, **order.settings}", "settings"),
+            ("if side < 1 or side %", "if side %"),
+            ("/ 127.5 - 1", "/ 128 - 1"),
+            ("torch.cat(means) * vae.config.scaling_factor", "torch.cat(means)"),
+            ("latent / vae.config.scaling_factor", "latent / (1.01 * vae.config.scaling_factor)"),
+            (".round().clamp(0, 255)", ".clamp(0, 255)"),
+            ("if not pixels.isfinite().all():", "if pixels.isnan().all():"),
+            ("return kind() if made is None else made", "return kind()"),
+            ("return kind(value)", "return kind(_plain(value))"),
+            ("if len(seeds) != len(prompts):", "if False:"),
+            ("secrets.randbelow(2**32)", "0"),
+            ("return str(value)", "return value"),
+            ('"mu": _plain(attention.mu)', '"mu": attention.mu'),
+            (
+                "clips[0] if isinstance(prompt, str) else clips",
+                "clips[0] if len(clips) == 1 else clips",
+            ),
+            ("progress(step, steps, clean)", "progress(step, steps, latents)"),
+            ('"tokenizer": self.weights.vocabulary', '"tokenizer": self.weights.name'),
+            ('NOISES.items() if type(noise) is kind), "own")', "NOISES.items()))"),
+            (
+                "self.weights.defaults, self.weights.schedule\n",
+                "self.weights.defaults, type(self.weights.schedule)(beta_end=0.011)\n",
+            ),
+        ],
+    ),
+    (
+        "samplers.py",
+        "samplers",
+        [
+            ("down = there.sigma**2 / here.sigma", "down = there.sigma"),
+            ("y = c_out * x0 + c_skip * x", "y = x0"),
+            ("rho1 = (b1 - b2) / (1 - r)", "rho1 = (b1 - b2) / (1 + r)"),
+            ("if 0 < i < final:", "if 0 < i <= final:"),
+            ('own == "trailing" and sampler is not lcm', 'own == "trailing"'),
+            ('unipc: "sgm-uniform"', 'unipc: "karras"'),
+            ('dpm_2m_sde: "exponential"', 'dpm_2m_sde: "karras"'),
+        ],
+    ),
+    (
+        "schedule.py",
+        "schedule samplers",
+        [
+            ("return 0.0 if self.t < 0 else", "return"),
+            ("stride + schedule.steps_offset", "stride + 1"),
+            ("round(total - i * total / n) - 1", "int(total - i * total / n) - 1"),
+            ("[round(t) for t in normal(schedule, n)]", "[int(t) for t in normal(schedule, n)]"),
+            ("1.0 if self.set_alpha_to_one else", "1.0 if not self.set_alpha_to_one else"),
+            ("[-2 if self.rescale_betas_zero_snr else -1]", "[-1]"),
+            ("and levels[0].alpha_bar == 0:", "and levels[-1].alpha_bar == 0:"),
+            ("(1 - a) ** 0.5 * x\n", "(1 - a) ** 0.5 * x0\n"),
+            ("min(max(part, 0), 1), 9)", "part, 9)"),
+            ("min(50, schedule.num_train_timesteps)", "50"),
+            ("(known - i * known // n) * stride", "((known * (n - i)) // n) * stride"),
+        ],
+    ),
+    (
+        "shot.py",
+        "shot",
+        [
+            ("if not all(abs(s) < 1e4 for s in scale):", "if any(abs(s) >= 1e4 for s in scale):"),
+            ("if all(s == 1 for s in scale):", "if scale[0] == 1:"),
+            (
+                "Branch(tuple(1 - s for s in scale), negative)",
+                "Branch(tuple(s - 1 for s in scale), negative)",
+            ),
+            ("first.to(self.device, torch.float32)", "first.to(self.device)"),
+            ("not in (expected, expected[1:])", "not in (expected, expected[1:], expected[2:])"),
+            ("made_on, step, self.rng)", "made_on, 0, self.rng)"),
+            ("made_on, step, self.rng)", "made_on, step)"),
+            ("self.sample(step) if step else self.first", "self.first"),
+            ("else self.first)[:, start:stop]", "else self.first)[:, : stop - start]"),
+            (
+                "{**own, **settings} for own in self.settings",
+                "{**settings, **own} for own in self.settings",
+            ),
+        ],
+    ),
+    (
+        "timeline.py",
+        "timeline",
+        [
+            ("* (frame - first) / (second - first)", "* (frame - first) / second"),
+            ("isinstance(plain, bool) or not", "not"),
+            ("if not low <= v <= high:", "if v < low or v > high:"),
+            ("if start == stop:", "if False:"),
+        ],
+    ),
+    (
+        "kernels/momentum_scan.py",
+        "momentum_scan",
+        [
+            ("if not (low >= 0 and high <= 1):", "if not low >= 0:"),
+            ("if not (low >= 0 and high <= 1):", "if not high <= 1:"),
+            ("if not (low >= 0 and high <= 1):", "if low < 0 or high > 1:"),
+            ("isinstance(tensors, Tensor) or not tensors", "len(tensors) == 0"),
+            ("if not isinstance(x, Tensor):", "if False:"),
+            ("return torch.float64 if x.dtype", "return torch.float32 if x.dtype"),
+            (" or tensors[0].dtype == torch.float64:", ":"),
+            ("not traced and x.dtype != torch.float64", "not traced"),
+            ("tuple(x.contiguous() for x in xs)", "xs"),
+            ("tuple(state.contiguous() for state in initial)", "tuple(initial)"),
+            ("x = x if x.stride(-1) == 1 else x.contiguous()", "pass"),
+            ("else initial.contiguous(),", "else initial,"),
+            (
+                "            mu.float().contiguous(),\n            eps,",
+                "            mu.float(),\n            eps,",
+            ),
+            (
+                "            mu.float().contiguous(),\n            frames,",
+                "            mu.float(),\n            frames,",
+            ),
+            ("            weight.contiguous(),", "            weight,"),
+            ("/ columns + eps)", "/ columns + 1e-5)"),
+            ("x.shape[-1:], weight, bias, eps)", "x.shape[-1:], weight, bias)"),
+            ("copy=True).contiguous()", "copy=False).contiguous()"),
+            ("at = i if PACKED else", "at = i if True else"),
+            ("return x if x.stride(-1) == 1 or columns == 1 else x.contiguous()", "return x"),
+            ("m = tl.where(f == 0, 0.0, m)\n            h", "m = m\n            h"),
+            (
+                "m = tl.where(f == 0, 0.0, m)\n                    state",
+                "m = m\n                    state",
+            ),
+            ("x.ndim > 2 else 1", "x.ndim > 3 else 1"),
+            ("(x[:, 0] if initial is None else initial)", "x[:, 0]"),
+            ("enumerate(1 - mu.float())", "enumerate(1 - mu.to(x.dtype))"),
+        ],
+    ),
+    (
+        "kernels/noise_search.py",
+        "noise_search",
+        [
+            ("nearest < least, start + best, chosen", "nearest < least, best, chosen"),
+            ("nearest < least, value, b)", "True, value, b)"),
+            ("least = tl.minimum(nearest, least)", "least = nearest"),
+            (
+                "distance = tl.where(k < candidates, distance,",
+                "distance = tl.where(k < k + 1, distance,",
+            ),
+            ("tl.where(i < size, tl.exp(p), 0.0)", "tl.exp(p)"),
+            ("mean = lasting + refresh * mean", "mean = refresh * mean"),
+            ("keep * m - fresh * p", "keep * m + fresh * p"),
+            ("tl.where(independent, 0.0, keep)", "keep"),
+            ("min(lam, 1e6),", "lam,"),
+            ("(b * tl.num_programs(1) + k) * size", "(b + k) * size"),
+            ("lasting = inertia * tl.sum", "lasting = tl.sum"),
+            ("turned = None if turned is None else turned.contiguous()", "pass"),
+        ],
+    ),
+    (
+        "kernels/philox.py",
+        "philox draws",
+        [
+            ("clamp(min=1e-7)", "clamp(min=1e-9)"),
+            ("torch.minimum(word, word ^ WORD)", "(word >> 1)"),
+            ("(zero + offset, zero, value, zero)", "(zero, zero + offset, value, zero)"),
+            ("word2.double() + 0.5", "word1.double() + 0.5"),
+            ("(seed >> 32) & WORD", "(seed >> 31) & WORD"),
+            ("ROUNDS = 10", "ROUNDS = 7"),
+        ],
+    ),
+    (
+        "models/unet.py",
+        "unet",
+        [
+            ("channels, eps=1e-6)", "channels, eps=1e-5)"),
+            ("self.norm1 = nn.LayerNorm(channels)", "self.norm1 = nn.LayerNorm(channels, 1e-6)"),
+            ("self.norm2 = nn.LayerNorm(channels)", "self.norm2 = nn.LayerNorm(channels, 1e-6)"),
+            ("self.norm3 = nn.LayerNorm(channels)", "self.norm3 = nn.LayerNorm(channels, 1e-6)"),
+            ("widths[0], config.norm_eps)", "widths[0], 1e-5)"),
+            (
+                "ResnetBlock(i, o, groups=config.norm_num_groups, eps=config.norm_eps,",
+                "ResnetBlock(i, o, groups=config.norm_num_groups, eps=1e-5,",
+            ),
+            (
+                "channels, channels, groups=config.norm_num_groups, eps=config.norm_eps,",
+                "channels, channels, groups=config.norm_num_groups, eps=1e-5,",
+            ),
+            ("norm_eps: float = 1e-5", "norm_eps: float = 1e-6"),
+            ("self.heads, self.upcast)", "self.heads)"),
+            ("F.gelu(F.linear(x, wg, bg))", 'F.gelu(F.linear(x, wg, bg), approximate="tanh")'),
+            (
+                "torch.cat([x, condition.channels.flatten(0, 1)]",
+                "torch.cat([condition.channels.flatten(0, 1), x]",
+            ),
+            ("condition.cross.get(self.attn2) or ", ""),
+            ("config.heads[last - i]", "config.heads[i]"),
+            ("skips[-1].shape[-2:]", "[2 * side for side in x.shape[-2:]]"),
+        ],
+    ),
+    (
+        "models/layers.py",
+        "unet vae",
+        [
+            ("    if upcast:\n", "    if False:\n"),
+            ("F.pad(x, (0, 1, 0, 1))", "F.pad(x, (1, 0, 1, 0))"),
+        ],
+    ),
+    (
+        "models/vae.py",
+        "vae",
+        [
+            ("EPS = 1e-6", "EPS = 1e-5"),
+            ("logvar.clamp(-30, 20)", "logvar"),
+            ("logvar.clamp(-30, 20)", "logvar.clamp(-20, 20)"),
+            ("attend(self.to_q(h), self.to_k(h),", "attend(self.to_k(h), self.to_q(h),"),
+            ("2 ** (len(self.block_out_channels) - 1)", "8"),
+        ],
+    ),
+    (
+        "models/clip.py",
+        "clip",
+        [
+            ("1.702 * x", "1.7 * x"),
+            (
+                "width, eps = config.hidden_size, config.layer_norm_eps",
+                "width, eps = config.hidden_size, 1e-5",
+            ),
+            (
+                "self.final_layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)",
+                "self.final_layer_norm = nn.LayerNorm(config.hidden_size)",
+            ),
+            (
+                "self.post_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)",
+                "self.post_layernorm = nn.LayerNorm(config.hidden_size)",
+            ),
+            (
+                "            config.hidden_size, config.layer_norm_eps\n",
+                "            config.hidden_size\n",
+            ),
+            ('mode="bicubic", antialias=True', 'mode="bicubic"'),
+            ('mode="bicubic"', 'mode="bilinear"'),
+            ("pixels.clamp(-1, 1)", "pixels"),
+            ("ids.argmax(-1) if eos == 2 else", "ids.argmax(-1) if True else"),
+            ("0.40821073", "0.45821073"),
+        ],
+    ),
+    (
+        "checkpoint/names.py",
+        "names",
+        [
+            ('after = 2 if "CrossAttn" in kind else 1', "after = 2"),
+            ("up = levels - 1 - i", "up = i"),
+            ("n * (i + 1)}.0.op", "n * i + 2}.0.op"),
+            ('"to_q": "q",\n    "to_k": "k"', '"to_q": "k",\n    "to_k": "q"'),
+            ('"emb_layers.1"', '"emb_layers.0"'),
+            ('"nin_shortcut"', '"skip_connection"'),
+            ('"key": "to_k",\n    "value": "to_v"', '"key": "to_v",\n    "value": "to_k"'),
+            ("(model_ema", "(model_em"),
+            ("(^|", "("),
+            ('not key.startswith("text_model.")', 'key.startswith("text_model.")'),
+        ],
+    ),
+]
+
+
+def main(words: list[str]) -> None:
+    chosen = [
+        (file, tests.split(), old, new)
+        for file, tests, lines in MUTATIONS
+        for old, new in lines
+        if all(word in f"{file} {new}" for word in words)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "zs2"
+        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", "__pycache__"))
+        if not passes(tree, sorted({test for _, tests, _, _ in chosen for test in tests})):
+            sys.exit("the tests fail as it is: mend them first")
+        verdicts = [attempt(tree, *mutation) for mutation in chosen]
+    for verdict in sorted(set(verdicts)):
+        print(f"{verdicts.count(verdict)} {verdict}", end=", ")
+    print(f"of {len(verdicts)}")
+
+
+def attempt(tree: Path, file: str, tests: list[str], old: str, new: str) -> str:
+    """The verdict on one mutant, printed."""
+    path = tree / "zs2" / file
+    before = path.read_text()
+    after = before.replace(old, new)
+    if (times := before.count(old)) != 1:
+        verdict = f"misplaced, {times} times in its file"
+    else:
+        compile(after, str(path), "exec")  # a mutant that is no Python says nothing
+        path.write_text(after)
+        verdict = "survived" if passes(tree, tests) else "killed"
+        path.write_text(before)
+    print(f"{verdict:9} {file}: {old.strip()} -> {new.strip()}", flush=True)
+    return verdict.split(",")[0]
+
+
+def passes(tree: Path, tests: list[str]) -> bool:
+    """Whether these tests pass in the tree; False as well if they don't end."""
+    files = [f"tests/test_{test}.py" for test in tests]
+    if missing := [file for file in files if not (tree / file).exists()]:
+        sys.exit(f"no such tests: {', '.join(missing)}")
+    # Nothing compiled is kept: two mutants of one second and size would be taken for each other.
+    settings = {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
+    env = os.environ | settings
+    try:
+        return not subprocess.run(
+            command, cwd=tree, env=env, capture_output=True, timeout=900
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return False
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,45 @@
+"""What a network is told: the part of some frames, and several conditions in one."""
+
+import pytest
+import torch
+
+from zs2.condition import Condition
+
+B, F, D = 2, 5, 3
+EACH = torch.arange(B * F).view(B, F, 1, 1).expand(B, F, 7, D)  # a frame's number, everywhere
+ALL = torch.arange(B).view(B, 1, 1).expand(B, 7, D) + 100
+PICTURES = torch.arange(B * F).view(B, F, 1, 1, 1).expand(B, F, 4, 2, 2) + 200
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 2), (3, 5), (4, 5)])
+def test_the_condition_of_some_frames(start, stop):
+    part = Condition(EACH, PICTURES).at(start, stop)
+    for clip in range(B):
+        numbers = [clip * F + frame for frame in range(start, stop)]
+        assert part.prompt[clip, :, 0, 0].tolist() == numbers
+        assert part.channels[clip, :, 0, 0, 0].tolist() == [200 + n for n in numbers]
+    shared = Condition(ALL).at(start, stop)
+    assert shared.prompt.equal(ALL)
+    assert shared.channels is None
+
+
+def test_what_is_prepared_stays_with_its_frames():
+    cross = {torch.nn.Identity(): (ALL, ALL)}
+    assert Condition(ALL, cross=cross).at(1, 2).cross is cross
+
+
+def test_conditions_in_one_keep_their_order():
+    both = Condition.stack([Condition(ALL, PICTURES), Condition(ALL + 10, PICTURES + 10)])
+    assert both.prompt[:, 0, 0].tolist() == [100, 101, 110, 111]
+    assert both.channels[:, 0, 0, 0, 0].tolist() == [200, 205, 210, 215]
+    assert Condition.stack([Condition(ALL)]).channels is None
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_prompt_for_all_frames_beside_one_for_each(order):
+    given = [Condition(ALL), Condition(EACH)]
+    both = Condition.stack([given[i] for i in order]).prompt
+    assert both.shape == (2 * B, F, 7, D)
+    parts = both[..., 0, 0].split(B)
+    assert parts[order.index(0)].tolist() == [[100] * F, [101] * F]
+    assert parts[order.index(1)].tolist() == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]

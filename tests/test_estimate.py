@@ -1,0 +1,56 @@
+"""How much memory a clip is said to take: what grows with what. Measured are the numbers by hand
+(`test_memory`)."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from zs2.denoise import Whole
+from zs2.estimate import clip_memory
+from zs2.models.unet import UNetConfig
+from zs2.models.vae import VAEConfig
+
+LATENT = (4, 64, 64)
+FRAME = 3 * 512 * 512 + 4 * 5 * 4 * 64 * 64  # what is kept of each: its pixels, five latents
+
+
+class Network:
+    def __init__(self, config):
+        self.config = config
+
+
+@pytest.fixture
+def memory(random_pipe):
+    sd15 = replace(random_pipe.weights, unet=Network(UNetConfig()), vae=Network(VAEConfig()))
+
+    def told(frames, chunk=None, together=True, dtype=torch.bfloat16, device="cpu", branches=2):
+        order = Whole(chunk, together)
+        return clip_memory(sd15, dtype, torch.device(device), frames, LATENT, order, branches)
+
+    return told
+
+
+def test_a_chunk_takes_what_a_clip_of_its_length_takes(memory):
+    assert memory(64, chunk=16) == memory(16) + 48 * FRAME
+    assert memory(16, chunk=64) == memory(16)
+    assert memory(64) > 3 * memory(16)
+
+
+def test_guidance_apart_takes_what_no_guidance_takes(memory):
+    assert memory(32, together=False) == memory(32, branches=1)
+    assert memory(32, branches=3) > 1.4 * memory(32)
+
+
+def test_a_short_clip_takes_what_its_decoding_takes(memory):
+    decoding = 9 * 512 * 512 * 128 * 2
+    assert memory(1) == decoding + FRAME
+    assert memory(2) == decoding + 2 * FRAME
+
+
+def test_of_a_long_clip(memory):
+    """32 rows of SD 1.5's widest level in bf16."""
+    activation = 32 * 64 * 64 * 320 * 2
+    assert memory(16) == 14 * activation + (256 << 20) + 16 * FRAME
+    assert memory(16, device="cuda") == 20 * activation + (256 << 20) + 16 * FRAME
+    assert memory(16, dtype=torch.float32) == 28 * activation + (256 << 20) + 16 * FRAME
