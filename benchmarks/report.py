@@ -56,7 +56,7 @@ def judge(result: Result) -> str:
 
 def motion(result: Result) -> str:
     parts = [
-        "**What λ and μ do** (small model, "
+        "**What λ and μ do** (small model, inertia 0, "
         f"{len(result['prompts'])} prompts, {result['frames']} frames, {result['steps']} steps): "
         "motion is the mean absolute difference of adjacent frames, 0 to 255; appearance the "
         "distance of colour histograms to frame 1, 0 when kept."

@@ -145,19 +145,19 @@ def assert_normal_and_correlated(noise: Tensor, at: tuple[int, ...]) -> None:
 
 
 def test_frame_64_is_normal_128_pixels() -> None:
-    noise = sample_noise(DependencyNoise(), list(range(64)), 64, SMALL)
+    noise = sample_noise(DependencyNoise(inertia=0), list(range(64)), 64, SMALL)
     assert_normal_and_correlated(noise, at=(8, 16, 64))
 
 
 @pytest.mark.slow
 def test_frame_64_is_normal_512_pixels() -> None:
-    noise = sample_noise(DependencyNoise(), list(range(64)), 64, LARGE)
+    noise = sample_noise(DependencyNoise(inertia=0), list(range(64)), 64, LARGE)
     assert_normal_and_correlated(noise, at=(8, 16, 64))
 
 
 def test_the_papers_rule_drifts() -> None:
     """Why it is not the default; should it stop drifting, the docstring is out of date."""
-    noise = sample_noise(DependencyNoise(select="paper"), list(range(16)), 64, SMALL)
+    noise = sample_noise(DependencyNoise(select="paper", inertia=0), list(range(16)), 64, SMALL)
     assert moments(noise[:, -1])[2] > 4
 
 
@@ -412,7 +412,7 @@ def test_iterative_search_ends_with_the_papers_15th_step() -> None:
     path = iterative_search(a, b, 0.1)
     assert len(path) == 15
     assert (path[14] > path[13]).any()
-    noise = sample_noise(DependencyNoise(0.1, search="iterative"), range(16), 2, SMALL)
+    noise = sample_noise(DependencyNoise(0.1, 10, "unbiased", "iterative", 0), range(16), 2, SMALL)
     torch.testing.assert_close(noise[:, 1].flatten(1), mix(draws(0)[:, 0], n, path[14]))
 
 

@@ -7,8 +7,7 @@ import torch
 from parity import error
 from shots import shot_of
 
-from zs2.draws import neighbour_correlation
-from zs2.noise import DependencyNoise, IndependentNoise, sample_noise
+from zs2.noise import DependencyNoise, IndependentNoise, expected_correlation, sample_noise
 from zs2.samplers import SAMPLERS, dpm_2m, dpm_2m_sde, euler_ancestral, lcm
 from zs2.shot import Noise
 
@@ -85,4 +84,5 @@ def test_a_clip_tells_how_alike_its_ends_start(random_pipe):
     for clip, x in zip(clips, noise, strict=True):
         assert clip.correlation == pytest.approx(torch.corrcoef(x[[0, 3]])[0, 1].item(), abs=1e-5)
         # 256 values: one standard error is 0.06.
-        assert clip.correlation == pytest.approx(neighbour_correlation(0.2) ** 3, abs=0.2)
+        expected = expected_correlation(0.2, 4, DependencyNoise.inertia)[-1].item()
+        assert clip.correlation == pytest.approx(expected, abs=0.2)

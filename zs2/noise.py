@@ -89,15 +89,16 @@ class DependencyNoise:
     """eps^i nearest to KL(eps^i, eps^{i-1}) = lam (Eq. 1), by the two stages of Algorithm 1.
 
     `lam` in [0, inf] and `inertia` in [0, 1], for all frames or by frame (the first value is
-    unused); `candidates` K in 1..65535. `select` and `search` are the two stages' rules, see
-    `random_search` and the two searches; the paper's are "paper" and "iterative".
+    unused); an `inertia` of 0 is the paper's chain. `candidates` K in 1..65535. `select` and
+    `search` are the two stages' rules, see `random_search` and the two searches; the paper's are
+    "paper" and "iterative".
     """
 
     lam: PerFrame = 0.01
     candidates: int = 10
     select: Literal["unbiased", "paper"] = "unbiased"
     search: Literal["exact", "iterative"] = "exact"
-    inertia: PerFrame = 0.0
+    inertia: PerFrame = 0.95
 
     def __post_init__(self) -> None:
         check_range("lam", self.lam, math.inf)
@@ -117,11 +118,12 @@ class DependencyNoise:
         turned = draws(0, candidates=2)[:, 1] if any(inertias) else None  # any m' to begin with
         yield noise
         for frame in range(1, frames):
+            lam, inertia = lams[frame], inertias[frame]
+            if neighbour_correlation(lam) == 0:
+                inertia = 0.0  # independent frames keep no direction either
             # lam = 0 is a still clip by definition; for b > 0 the KL has a second zero that isn't.
-            if lams[frame] > 0:
-                noise, turned = self.follow(
-                    noise, turned, draws, frame, lams[frame], inertias[frame]
-                )
+            if lam > 0:
+                noise, turned = self.follow(noise, turned, draws, frame, lam, inertia)
             yield noise
 
     def follow(
@@ -249,7 +251,7 @@ def expected_correlation(lam: PerFrame, frames: int, inertia: PerFrame = 0.0) ->
     for lam_i, inertia_i in zip(lams[1:], inertias[1:], strict=True):
         if lam_i > 0:
             c = neighbour_correlation(lam_i)
-            s, of_m = math.sqrt(1 - c * c), inertia_i * of_turned
+            s, of_m = math.sqrt(1 - c * c), inertia_i * of_turned if c else 0.0
             of_noise, of_turned = c * of_noise + s * of_m, c * of_m - s * of_noise
         means.append(of_noise)
     return torch.tensor(means, dtype=torch.float64)

@@ -159,7 +159,8 @@ MOTION = (
     Option(
         "--inertia",
         "X",
-        "smoothness: how long a direction of the noise lasts; 0 is the paper's walk",
+        "smoothness: how long a direction of the noise lasts, 0..1; 0 is the paper's walk "
+        "(default: 0.95)",
         values,
     ),
     Option("--loop", "", "the last frame leads back to the first", sets=("noise", "loop")),
