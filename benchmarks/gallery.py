@@ -97,7 +97,7 @@ def travel(pipe: Pipeline) -> Tensor:
     return beside([sample(pipe, "two big blue stars at night", features=features, seed=3)])
 
 
-LAMS = (0.01, 0.05, 0.1, 0.2)
+LAMS = (0.001, 0.003, 0.01, 0.03)
 PICTURES: dict[str, Callable[[Pipeline], Tensor]] = {
     "clips": clips,
     "loop": loop,

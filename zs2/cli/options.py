@@ -18,7 +18,7 @@ from zs2.version import __version__
 EXAMPLES = """\
 examples:
   python -m zs2.sample "a small red ball on green grass"
-  python -m zs2.sample "two big blue stars at night" --lam 0.1 --frames 16 -o stars.gif
+  python -m zs2.sample "two big blue stars at night" --lam 0.02 --frames 16 -o stars.gif
   python -m zs2.sample "a bear dancing on the street" -m v1-5-pruned-emaonly.safetensors
   python -m zs2.sample "a heart in the snow" --frames 1 --count 12 --sheet hearts.png
   python -m zs2.sample "a red ball at night" --init photo.jpg --strength 0.6 -o ball.mp4
