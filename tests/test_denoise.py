@@ -163,7 +163,7 @@ def test_what_to_do_about_it_depends_on_the_precision(dtype, remedy):
 
 @pytest.mark.parametrize("chunk", [0, -1])
 def test_a_chunk_has_a_frame(chunk):
-    with pytest.raises(ValueError, match=f"chunk must be at least 1 frame, got {chunk}"):
+    with pytest.raises(ValueError, match=f"chunk must be a whole number, at least 1, got {chunk}"):
         Whole(chunk)
 
 

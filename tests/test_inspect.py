@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -18,12 +19,23 @@ from zs2.checkpoint.family import PRESETS, Family
 from zs2.checkpoint.load import COMPONENTS, single_file_names
 from zs2.checkpoint.names import PREFIX
 from zs2.cli import request
-from zs2.cli.options import build_parser
+from zs2.cli.options import TABLE, build_parser
 from zs2.denoise import Whole
+from zs2.device import DTYPES
+from zs2.draws import RNG
+from zs2.noise import NOISES
+from zs2.samplers import SAMPLERS
+from zs2.schedule import SPACINGS
+from zs2.shots.frame_by_frame import FrameByFrame
+from zs2.shots.init import Init
+from zs2.shots.invert import Invert
+from zs2.shots.mask import Mask
+from zs2.shots.text2video_zero import Text2VideoZero
+from zs2.shots.travel import Travel
 from zs2.weights import SMALL
 
 
-def run(capsys, path):
+def run_inspect(capsys, path):
     status = inspect.main([str(path)])
     out = capsys.readouterr()
     return status, out.out, out.err
@@ -57,7 +69,7 @@ def sd15():
 
 def test_a_single_file(capsys, tmp_path, sd15):
     path = sparse(tmp_path / "sd.safetensors", {**sd15, "model_ema.decay": (1,)})
-    status, out, _ = run(capsys, path)
+    status, out, _ = run_inspect(capsys, path)
     assert status == 0
     assert "SD 1.x, 1,066.2 M values, 2,132.5 MB, F16" in out
     assert out.count("complete") == 3
@@ -71,7 +83,7 @@ def test_what_is_missing_and_left_over(capsys, tmp_path, sd15):
     shapes = dict(sd15)
     del shapes[PREFIX["unet"] + "out.2.bias"]
     shapes[PREFIX["vae"] + "surprise"] = (3,)
-    _, out, _ = run(capsys, sparse(tmp_path / "sd.safetensors", shapes))
+    _, out, _ = run_inspect(capsys, sparse(tmp_path / "sd.safetensors", shapes))
     assert "1 tensors missing, as model.diffusion_model.out.2.bias" in out
     assert "1 tensors too many, as first_stage_model.surprise" in out
 
@@ -79,15 +91,15 @@ def test_what_is_missing_and_left_over(capsys, tmp_path, sd15):
 def test_shapes_that_differ_are_told(capsys, tmp_path, sd15):
     name = PREFIX["unet"] + "out.2.weight"
     path = sparse(tmp_path / "sd.safetensors", {**sd15, name: (7, 320, 3, 3)})
-    assert f"1 tensors of another shape, as {name}" in run(capsys, path)[1]
+    assert f"1 tensors of another shape, as {name}" in run_inspect(capsys, path)[1]
     name = PREFIX["unet"] + "input_blocks.0.0.weight"
     path = sparse(tmp_path / "in.safetensors", {**sd15, name: (320, 9, 3, 3)})
-    assert "an inpainting model" in run(capsys, path)[1]
-    assert "complete" not in run(capsys, path)[1]
+    assert "an inpainting model" in run_inspect(capsys, path)[1]
+    assert "complete" not in run_inspect(capsys, path)[1]
 
 
 def test_the_small_model(capsys):
-    status, out, _ = run(capsys, SMALL)
+    status, out, _ = run_inspect(capsys, SMALL)
     assert status == 0
     assert out.count("complete") == 3
     assert "prediction     epsilon" in out
@@ -97,7 +109,7 @@ def test_the_small_model(capsys):
 def test_other_kinds(capsys, tmp_path):
     path = tmp_path / "lora.safetensors"
     save_file({"lora_unet_x.lora_down.weight": torch.zeros(4, 4)}, path)
-    status, out, _ = run(capsys, path)
+    status, out, _ = run_inspect(capsys, path)
     assert status == 0
     assert "a LoRA, not a model, 0.0 M values" in out
 
@@ -115,7 +127,7 @@ def test_a_clip_gives_the_command_that_makes_it_again(capsys, tmp_path, random_p
         size=(24, 16),
     )
     path = clip.save(tmp_path / f"clip{suffix}", fps=5)
-    status, out, _ = run(capsys, path)
+    status, out, _ = run_inspect(capsys, path)
     assert status == 0
     command = shlex.split(out.splitlines()[-1])
     assert command[:3] == ["python", "-m", "zs2.sample"]
@@ -129,7 +141,7 @@ def test_a_clip_gives_the_command_that_makes_it_again(capsys, tmp_path, random_p
 @pytest.mark.parametrize("prompt", ["", "--ball", "ball"])
 def test_every_prompt_comes_back(capsys, tmp_path, random_pipe, prompt):
     clip = random_pipe(prompt, frames=1, seed=1, negative="blur", cfg=1)
-    _, out, _ = run(capsys, clip.save(tmp_path / "a.png"))
+    _, out, _ = run_inspect(capsys, clip.save(tmp_path / "a.png"))
     args = build_parser().parse_args(shlex.split(out.splitlines()[-1])[3:])
     request.check(args, frames=1)
     assert request.prompts(args) == [prompt]
@@ -148,7 +160,7 @@ def test_every_prompt_comes_back(capsys, tmp_path, random_pipe, prompt):
 )
 def test_a_network_that_cannot_be_is_said(capsys, folder, part, changes):
     edit_json(folder / part / "config.json", **changes)
-    status, out, _ = run(capsys, folder)
+    status, out, _ = run_inspect(capsys, folder)
     assert status == 0
     assert "not supported: " in out
     refused(folder, "configuration|tokens")
@@ -156,7 +168,7 @@ def test_a_network_that_cannot_be_is_said(capsys, folder, part, changes):
 
 def test_nought_is_a_setting(capsys, tmp_path, random_pipe):
     clip = random_pipe("a", frames=2, lam=0.0, mu=0.0, cfg=0.0, seed=0)
-    _, out, _ = run(capsys, clip.save(tmp_path / "a.gif"))
+    _, out, _ = run_inspect(capsys, clip.save(tmp_path / "a.gif"))
     args = build_parser().parse_args(shlex.split(out.splitlines()[-1])[3:])
     assert (args.lam, args.mu, args.cfg, args.seed) == (0, 0, 0, 0)
 
@@ -191,9 +203,32 @@ def test_what_was_said_makes_the_same_clip_again(run, tmp_path, capsys, said):
     assert settings[0] == settings[1]
 
 
-def test_every_option_that_is_repeated_exists():
-    known = {o.lstrip("-") for a in build_parser()._actions for o in a.option_strings}
-    assert set(inspect.OPTIONS) <= known
+def test_the_table_knows_what_there_is():
+    words = {o.name: o.kind for o in TABLE if isinstance(o.kind, tuple)}
+    assert words["sampler"] == tuple(SAMPLERS)
+    assert words["schedule"] == tuple(SPACINGS)
+    assert words["noise"] == tuple(NOISES)
+    assert words["rng"] == get_args(RNG)
+    assert words["dtype"] == ("auto", *DTYPES)
+
+
+@pytest.mark.parametrize("kind", list(NOISES.values()))
+def test_every_setting_is_an_option(random_pipe, kind):
+    black, mask = torch.zeros(1, 16, 16, 3, dtype=torch.uint8), torch.zeros(1, 16, 16)
+    every = [Init(black), Mask(black, mask), Travel({1: "b"})]
+    for features in ([], every, [Invert(black)], [Text2VideoZero()], [FrameByFrame()]):
+        clip = random_pipe("a", frames=2, noise=kind(), features=features)
+        known = {o.name for o in TABLE if o.stored} | {"zs2", "prompt", "latents"}
+        assert clip.settings.keys() <= known
+
+
+def test_a_clip_of_a_program_of_ones_own_gets_no_command(capsys, tmp_path, random_pipe):
+    black = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
+    for options in ({"features": [Init(black)]}, {"latents": torch.randn(2, 4, 8, 8)}):
+        clip = random_pipe("a", frames=2, **options)
+        _, out, _ = run_inspect(capsys, clip.save(tmp_path / "a.gif", overwrite=True))
+        assert "no command makes it again" in out
+        assert "python -m" not in out
 
 
 def test_what_cannot_be_told_is_one_sentence(capsys, tmp_path):
@@ -209,7 +244,7 @@ def test_what_cannot_be_told_is_one_sentence(capsys, tmp_path):
         "foreign.png": "no settings",
         SMALL / "unet": "single component",
     }.items():
-        status, out, err = run(capsys, tmp_path / name)
+        status, out, err = run_inspect(capsys, tmp_path / name)
         assert status == 2
         assert out == ""
         assert message in err
@@ -219,7 +254,7 @@ def test_what_cannot_be_told_is_one_sentence(capsys, tmp_path):
 def test_frames_in_a_folder_are_a_clip(capsys, tmp_path, random_pipe):
     random_pipe("a ball", frames=2, seed=3).save(tmp_path / "clip.png")
     assert media.read_settings(tmp_path / "clip")["seed"] == 3
-    assert "zs2.sample 'a ball'" in run(capsys, tmp_path / "clip")[1]
+    assert "zs2.sample 'a ball'" in run_inspect(capsys, tmp_path / "clip")[1]
 
 
 def test_nobody_needs_to_read_on():

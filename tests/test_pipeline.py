@@ -4,11 +4,12 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy
 import pytest
 import torch
 
 import zs2
-from zs2 import denoise, shot
+from zs2 import denoise, media, shot
 from zs2.attention import FrameAttention, Share
 from zs2.condition import Condition
 from zs2.denoise import Whole
@@ -182,12 +183,42 @@ def test_pictures_and_latents(random_pipe):
 
 def test_a_model_that_edits_needs_something_to_edit(random_pipe):
     """It takes more channels than a latent has."""
-    unet = Recorder(random_pipe.weights.unet)
-    unet.config = replace(unet.config, in_channels=8)
-    pipe = Pipeline(replace(random_pipe.weights, unet=unet), random_pipe.device, random_pipe.dtype)
-    with pytest.raises(ValueError, match="give it some"):
+    with torch.device("meta"):
+        editor = UNet(replace(random_pipe.weights.unet.config, in_channels=8))
+    weights = replace(random_pipe.weights, unet=editor)
+    pipe = Pipeline(weights, random_pipe.device, random_pipe.dtype)
+    with pytest.raises(ValueError, match="takes 4 channels beside the latents and is given 0"):
         pipe("a ball", seed=1)
-    assert not unet.passes
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"noise": "independent"}, "noise is an object, as in noise=DependencyNoise"),
+        ({"attention": 0.9}, "attention is an object"),
+        ({"sampler": "euler"}, "sampler is a function"),
+        ({"steps": 3.0}, "steps must be a whole number"),
+        ({"steps": True}, "steps must be a whole number"),
+        ({"frames": "2"}, "frames must be a whole number"),
+        ({"size": 16.0}, "a side in pixels must be a whole number"),
+        ({"size": (16,)}, "one side or .width, height."),
+        ({"seed": 2.0}, "seed"),
+        ({"latents": [1.0]}, "latents must be a tensor"),
+        ({"latents": torch.zeros(2, 4, 8, 8), "seed": -1}, "seed"),
+        ({"latents": torch.zeros(2, 4, 8, 8), "lam": [0.1]}, "1 values for 2 frames"),
+    ],
+)
+def test_objects_of_another_kind_are_named(random_pipe, options, message):
+    with pytest.raises(ValueError, match=message):
+        random_pipe("a ball", **{"frames": 2, "seed": 1, **options})
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(random_pipe, tmp_path):
+    two, order = numpy.int64(2), Whole(chunk=numpy.int64(1))
+    options = {"frames": two, "steps": two, "size": numpy.int64(16), "order": order}
+    clip = random_pipe("a ball", seed=numpy.int64(3), **options)
+    settings = media.read_settings(clip.save(tmp_path / "a.gif", fps=numpy.float32(4)))
+    assert (settings["frames"], settings["chunk"], settings["fps"]) == (2, 1, 4)
 
 
 def test_the_loop_yields_every_step(random_pipe):
@@ -240,8 +271,8 @@ def test_a_single_value_that_is_not_finite_is_found(random_pipe, monkeypatch):
         ({"steps": 1001}, "steps"),
         ({"size": (17, 16)}, "multiples of 2"),
         ({"size": 3}, "multiples of 2 pixels, got 3"),
-        ({"size": 0}, "multiples of 2 pixels, got 0"),
-        ({"size": (16, -2)}, "multiples of 2 pixels, got -2"),
+        ({"size": 0}, "a side in pixels must be a whole number, at least 1, got 0"),
+        ({"size": (16, -2)}, "at least 1, got -2"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**63}, "seed"),
         ({"seed": [1, 2]}, "2 seeds for 1 prompts: give 1 or as many"),

@@ -70,6 +70,7 @@ def test_settings_tell_what_was_done(random_pipe):
         "sampler": "ddim",
         "schedule": "leading",
         "rng": "zs2",
+        "latents": None,
         "dtype": "fp32",
         "prediction": "epsilon",
         "chunk": None,

@@ -15,7 +15,7 @@ from zs2.cli import make, terminal
 from zs2.denoise import Whole
 from zs2.noise import DependencyNoise, LoopNoise, MixedNoise
 from zs2.samplers import ddim, unipc
-from zs2.shots.per_frame import PerFrame
+from zs2.shots.frame_by_frame import FrameByFrame
 from zs2.shots.text2video_zero import Text2VideoZero
 from zs2.shots.travel import Travel
 from zs2.timeline import Keyframes
@@ -119,9 +119,9 @@ def test_values_for_each_frame(run, tmp_path):
         (["a", "--alpha", "0.5"], "alpha"),
         (["a", "--noise", "mixed", "--alpha", "2"], "alpha"),
         (["a", "--candidates", "0"], "candidates"),
-        (["a", "--chunk", "0"], "chunk"),
+        (["a", "--chunk", "0"], "chunk must be a whole number, at least 1"),
         (["a", "--steps", "0"], "--steps"),
-        (["a", "--steps", "1001"], "steps must lie in 1..1000"),
+        (["a", "--steps", "1001"], "steps must be a whole number, in 1..1000"),
         (["a", "--cfg", "nan"], "--cfg"),
         (["a", "--fps", "0"], "fps"),
         (["a", "--frames", "1", "--fps", "0", "-o", "a.webp"], "fps of webp"),
@@ -245,7 +245,7 @@ def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
     assert asked == expected
     run("-p", "b", "--noise", "mixed", "--alpha", 0.5, "-o", "b.gif")
     assert (asked["prompt"], asked["noise"]) == ("b", MixedNoise(0.5))
-    assert (asked["attention"], asked["order"]) == (FrameAttention(), Whole())
+    assert (asked["attention"], asked["order"]) == (None, Whole())
     run(
         *("c", "--sampler", "unipc", "--schedule", "karras", "--rng", "cuda", "--lambda", "0.2"),
         *("--inertia", "0:(0.5), 7:(1)", "--select", "paper", "--search", "iterative"),
@@ -256,9 +256,10 @@ def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
     assert asked["noise"] == DependencyNoise(0.2, 10, "paper", "iterative", inertia)
     assert asked["features"] == [Travel({3: "d"})]
     run("d", "--loop", "--lam", 0.3, "-o", "d.gif")
-    assert (asked["noise"], asked["attention"]) == (LoopNoise(0.3), FrameAttention(1.0))
+    assert (asked["noise"], asked["attention"]) == (LoopNoise(0.3), None)
+    assert media.read_settings(tmp_path / "d.gif")["mu"] == 1  # what goes with a loop
     run("d", "--method", "ddim", "--frames", 2, "-o", "e.gif")
-    assert asked["features"] == [PerFrame()]
+    assert asked["features"] == [FrameByFrame()]
     run("d", "--method", "text2video-zero", "--frames", 2, "-o", "f.gif")
     assert asked["features"] == [Text2VideoZero()]
     assert media.read_settings(tmp_path / "a.gif")["fps"] == 5

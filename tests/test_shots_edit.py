@@ -11,10 +11,10 @@ from zs2.denoise import Whole
 from zs2.models.unet import UNet
 from zs2.pipeline import Pipeline
 from zs2.shots.edit import Edit
+from zs2.shots.frame_by_frame import FrameByFrame
 from zs2.shots.init import Init
 from zs2.shots.invert import Invert
 from zs2.shots.mask import Mask
-from zs2.shots.per_frame import PerFrame
 from zs2.shots.text2video_zero import Text2VideoZero
 from zs2.shots.travel import Travel
 
@@ -122,8 +122,8 @@ def test_diffusers_makes_the_same_frames(editor, theirs, cfg, image_cfg):
 
 
 def test_frame_by_frame_is_mu_0_with_its_own_noise(editor):
-    [clip] = editor(["a"], frames=3, seed=3, features=[PerFrame(), Edit(FRAMES)])
-    noise = shot_of(editor, "a", frames=3, seed=3, features=[PerFrame()]).noise(0, 3)[0]
+    [clip] = editor(["a"], frames=3, seed=3, features=[FrameByFrame(), Edit(FRAMES)])
+    noise = shot_of(editor, "a", frames=3, seed=3, features=[FrameByFrame()]).noise(0, 3)[0]
     same = editor("a", frames=3, latents=noise, mu=0, features=[Edit(FRAMES)])
     assert torch.equal(clip.latents, same.latents)
 
@@ -159,7 +159,7 @@ MASK[:, 4:10, 4:10] = 1
         [Edit(FRAMES), Init(FRAMES, 0.8), Mask(FRAMES, MASK)],
         [Edit(FRAMES), Invert(FRAMES), Travel({1: "b"})],
         [Travel({1: "b"}), Edit(FRAMES[:1]), Text2VideoZero(t0=20, t1=30)],
-        [PerFrame(), Init(FRAMES), Edit(FRAMES), Mask(FRAMES, MASK), Travel({2: "b"})],
+        [FrameByFrame(), Init(FRAMES), Edit(FRAMES), Mask(FRAMES, MASK), Travel({2: "b"})],
     ],
 )
 @pytest.mark.parametrize("order", [Whole(chunk=2), Whole(2, together=False)])
@@ -173,7 +173,7 @@ def test_all_features_and_orders_go_together(editor, features, order):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"features": []}, "edits frames by instruction"),
+        ({"features": []}, "takes 4 channels beside the latents"),
         ({"features": [Edit(FRAMES)], "cfg": 1}, "editing needs guidance"),
         ({"features": [Edit(FRAMES[:2])]}, "the clip needs 1 or 3"),
         ({"features": [Edit(FRAMES / 255)]}, "must be uint8"),

@@ -13,9 +13,9 @@ import zs2
 from zs2.attention import FrameAttention
 from zs2.denoise import Whole
 from zs2.noise import IndependentNoise, sample_noise
+from zs2.shots.frame_by_frame import FrameByFrame
 from zs2.shots.init import Init
 from zs2.shots.mask import Mask
-from zs2.shots.per_frame import PerFrame
 from zs2.shots.text2video_zero import Text2VideoZero, source
 
 TINY = Path(__file__).parents[1] / "weights" / "tiny"
@@ -226,7 +226,7 @@ def test_it_goes_on_from_a_picture_and_keeps_what_is_outside_a_mask(random_pipe)
 
 
 def test_frame_by_frame_is_every_still(random_pipe):
-    clip = random_pipe("a", frames=3, seed=5, lam=0.1, mu=0.5, features=[PerFrame()])
+    clip = random_pipe("a", frames=3, seed=5, lam=0.1, mu=0.5, features=[FrameByFrame()])
     noise = sample_noise(IndependentNoise(), [5], 3, (4, 8, 8))[0]
     for frame in range(3):
         still = random_pipe("a", frames=1, latents=noise[frame : frame + 1])
@@ -239,8 +239,8 @@ def test_frame_by_frame_is_every_still(random_pipe):
 def test_frame_by_frame_after_another_start_is_refused(random_pipe):
     picture = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
     with pytest.raises(ValueError, match="before any other start"):
-        random_pipe("a", features=[Init(picture), PerFrame()])
-    random_pipe("a", frames=2, features=[PerFrame(), Init(picture)])
+        random_pipe("a", features=[Init(picture), FrameByFrame()])
+    random_pipe("a", frames=2, features=[FrameByFrame(), Init(picture)])
 
 
 def test_it_attends_to_frame_1(random_pipe):

@@ -34,10 +34,16 @@ class Condition:
 
     @staticmethod
     def stack(conditions: "Sequence[Condition]") -> "Condition":
-        """G conditions of B clips as one of G*B clips."""
+        """G conditions of B clips as one of G*B clips.
+
+        Raises:
+            ValueError: some have channels and some have none.
+        """
         prompts = [c.prompt for c in conditions]
         frames = next((p.shape[1] for p in prompts if p.ndim == 4), None)
         if frames:  # prompts that do not change stand beside one that does
             prompts = [p if p.ndim == 4 else p[:, None].expand(-1, frames, -1, -1) for p in prompts]
         channels = [c.channels for c in conditions if c.channels is not None]
+        if len(channels) not in (0, len(conditions)):
+            raise ValueError("some branches have channels and some have none: give all or none")
         return Condition(torch.cat(prompts), torch.cat(channels) if channels else None)

@@ -18,6 +18,7 @@ from zs2.errors import NumericalError
 from zs2.graph import Graph
 from zs2.schedule import Level
 from zs2.shot import Shot
+from zs2.timeline import whole
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Whole:
     graph: bool = False
 
     def __post_init__(self) -> None:
-        if self.chunk is not None and self.chunk < 1:
-            raise ValueError(f"chunk must be at least 1 frame, got {self.chunk}")
+        if self.chunk is not None:
+            object.__setattr__(self, "chunk", whole("chunk", self.chunk, 1))
 
     @property
     def settings(self) -> dict[str, object]:

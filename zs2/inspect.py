@@ -22,6 +22,7 @@ from zs2.cli.options import TABLE
 from zs2.cli.terminal import Parser, answer, print_anything, say, shell_quote
 from zs2.errors import InputError
 from zs2.json_file import read_json
+from zs2.settings import OWN
 from zs2.weights import SMALL
 
 CLIPS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".webp", ".png", ".jpg")
@@ -35,7 +36,10 @@ def describe_clip(path: Path) -> Iterator[str]:
     settings = read_settings(path)
     for key, value in _given(settings).items():
         yield f"{key:<15}{_text(value)}"
-    if "prompt" in settings:
+    if own := [key for key, value in settings.items() if value == OWN]:
+        yield ""
+        yield f"no command makes it again: {', '.join(own)} came from a program of one's own"
+    elif "prompt" in settings:
         again = path.with_name(f"{path.stem}-again{path.suffix or '.png'}")
         yield ""
         yield f"{command_line(settings)} {shell_quote(f'--output={again}')}"

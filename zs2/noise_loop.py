@@ -16,21 +16,31 @@ still clip, r = 1 are independent frames, from lam = sqrt(e) on.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from zs2.draws import Draws, neighbour_correlation
-from zs2.timeline import check_range, number
+from zs2.timeline import Keyframes, check_range, number
 
 
 @dataclass(frozen=True)
 class LoopNoise:
-    """A closed path, where the KL of frame i to i - 1 is `lam` in the mean, in [0, inf]."""
+    """A closed path, where the KL of frame i to i - 1 is `lam` in the mean, in [0, inf].
+
+    A direction lasts by construction: inertia has no meaning here. A loop has one `lam`.
+    """
+
+    MU: ClassVar[float] = 1.0
+    """The momentum that goes with a loop. A running average begins at frame 1, so that the last
+    frame's differs from the first's, and the seam would be wider than the steps beside it."""
 
     lam: float = 0.01
 
     def __post_init__(self) -> None:
+        if isinstance(self.lam, Keyframes):
+            raise ValueError("a loop has one lam for all its frames: give a number")
         check_range("lam", number("lam of a loop", self.lam), math.inf)
 
     def generate(self, draws: Draws, frames: int) -> Iterator[Tensor]:

@@ -26,9 +26,9 @@ from zs2.device import pick_device, pick_dtype
 from zs2.draws import RNG, NoiseModel
 from zs2.errors import NumericalError
 from zs2.noise import DependencyNoise, correlation
-from zs2.samplers import Sampler, ddim, usual_spacing
+from zs2.samplers import Sampler, ddim, usual_spacing, usual_steps
 from zs2.shot import Clip, Noise, Shot, guidance
-from zs2.timeline import PerFrame
+from zs2.timeline import PerFrame, whole
 from zs2.weights import SMALL, Weights
 
 Feature = Callable[["Pipeline", Shot], Shot]
@@ -95,14 +95,20 @@ class Pipeline:
             ValueError: a value out of range.
             NumericalError: NaN or Inf appeared; the step is named.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
         if not prompts or not all(isinstance(text, str) for text in (*prompts, negative)):
             raise ValueError("give one prompt or a list of them, and one negative, as strings")
+        frames = whole("frames", frames, 1)
         defaults, schedule = self.weights.defaults, self.weights.schedule
         size = defaults.size if size is None else size
-        steps = defaults.steps if steps is None else steps
+        steps = usual_steps(sampler, defaults.steps) if steps is None else steps
+        steps = whole("steps", steps, 1, schedule.num_train_timesteps)
         cfg = defaults.cfg if cfg is None else cfg
+        if not callable(sampler):
+            raise ValueError(f"sampler is a function, as zs2.samplers.euler, not {sampler!r}")
         noise = _either("lam", lam, "noise", noise, DependencyNoise)
+        if mu is None and attention is None:
+            mu = getattr(noise, "MU", FrameAttention.mu)
         attention = _either("mu", mu, "attention", attention, FrameAttention)
 
         shape = self.latent_shape(size)
@@ -121,6 +127,7 @@ class Pipeline:
             "cfg": settings.plain(cfg),
             "schedule": spacing,
             "rng": rng,
+            "latents": None if latents is None else settings.OWN,
         }
         shot = Shot(
             model=self.weights.unet,
@@ -152,12 +159,9 @@ class Pipeline:
         """Run a shot and decode its B clips.
 
         Raises:
-            ValueError: a graph without a CUDA device, or a model that edits without frames.
+            ValueError: a graph without a CUDA device, or a model that edits without frames to edit.
             NumericalError: NaN or Inf appeared; the step or frame is named.
         """
-        wider = self.weights.unet.config.in_channels > shot.noise.shape[0]
-        if wider and any(branch.condition.channels is None for branch in shot.branches):
-            raise ValueError("this model edits frames by instruction: give it some (--edit)")
         if order.graph and self.device.type != "cuda":
             raise ValueError(f"graph needs a CUDA device, and this is {self.device}: leave it out")
         steps = len(shot.levels) - 1
@@ -186,7 +190,7 @@ class Pipeline:
             ValueError: a side that is not a positive multiple of `self.multiple`.
         """
         for side in _sides(size):
-            if side < 1 or side % self.multiple:
+            if side % self.multiple:
                 raise ValueError(f"sides must be multiples of {self.multiple} pixels, got {side}")
         width, height = (side // self.multiple for side in _sides(size))
         return self.weights.vae.config.latent_channels, height, width
@@ -261,22 +265,27 @@ def load(
 
 def _either(short: str, value: Any, name: str, made: Any, kind: type) -> Any:
     """The object that was given, or one of its usual kind with the one value that was."""
-    if value is None:
-        return kind() if made is None else made
-    if made is not None:
-        raise ValueError(
-            f"{short} is short for {name}={kind.__name__}({short}): give one of the two"
-        )
-    return kind(value)
+    said = f"{name}={kind.__name__}({short})"
+    if made is None:
+        return kind() if value is None else kind(value)
+    if value is not None:
+        raise ValueError(f"{short} is short for {said}: give one of the two")
+    if isinstance(made, str | int | float):
+        raise ValueError(f"{name} is an object, as in {said}, not {made!r}")
+    return made
 
 
 def _seeds(seed: int | Sequence[int] | None, prompts: Sequence[str]) -> list[int]:
     seed = secrets.randbelow(2**32) if seed is None else settings.plain(seed)
-    seeds = [seed] * len(prompts) if isinstance(seed, int) else list(seed)
+    seeds = list(seed) if isinstance(seed, list | tuple | range) else [seed] * len(prompts)
     if len(seeds) != len(prompts):
         raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give 1 or as many")
     return seeds
 
 
 def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size
+    sides = size if isinstance(size, tuple | list) else (size, size)
+    if len(sides) != 2:
+        raise ValueError(f"size is one side or (width, height) in pixels, not {size}")
+    width, height = (whole("a side in pixels", side, 1) for side in sides)
+    return width, height

@@ -192,6 +192,11 @@ USUAL: dict[Sampler, str] = {
 """The spacing that goes with a sampler: A1111's automatic, and for UniPC as diffusers."""
 
 
+def usual_steps(sampler: Sampler, own: int) -> int:
+    """Steps for a run that names none: the model's `own`, but few where more would do harm."""
+    return min(own, 8) if sampler is lcm else own
+
+
 def usual_spacing(sampler: Sampler, own: str) -> str:
     """The spacing for a run that asks for none, where `own` is the model's `timestep_spacing`.
 

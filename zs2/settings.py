@@ -1,5 +1,6 @@
 """What a clip remembers of how it was made, by the names of the command line's options."""
 
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from zs2.samplers import SAMPLERS, Sampler
 from zs2.timeline import Keyframes
 from zs2.version import __version__
 from zs2.weights import Weights
+
+OWN = "own"
+"""What has no name that a command line could give: an object, frames or noise of one's own."""
 
 
 def of_model(weights: Weights, dtype: torch.dtype) -> dict[str, object]:
@@ -27,12 +31,12 @@ def of_model(weights: Weights, dtype: torch.dtype) -> dict[str, object]:
 
 def of_method(noise: NoiseModel, attention: FrameAttention, sampler: Sampler) -> dict[str, object]:
     """The objects of a shot: their names, "own" for what is not zs2's, and what they hold."""
-    held = getattr(noise, "__dataclass_fields__", {})
+    held: list[str] = [field.name for field in fields(noise)] if is_dataclass(noise) else []
     return {
-        "noise": next((name for name, kind in NOISES.items() if type(noise) is kind), "own"),
+        "noise": next((name for name, kind in NOISES.items() if type(noise) is kind), OWN),
         **{key: plain(getattr(noise, key)) for key in held},
         "mu": plain(attention.mu),
-        "sampler": next((name for name, kind in SAMPLERS.items() if sampler is kind), "own"),
+        "sampler": next((name for name, kind in SAMPLERS.items() if sampler is kind), OWN),
     }
 
 

@@ -93,13 +93,15 @@ class Noise:
         first: Tensor | None = None,
     ) -> None:
         self.model, self.seeds, self.frames = model, seeds, frames
-        self.shape, self.device, self.rng = shape, device, rng
-        self.first = self.sample(0) if first is None else self.given(first)
+        self.shape, self.device, self.rng, self.own = shape, device, rng, first
+        made = self.sample(0)  # also where it is not needed: it is what checks the values
+        self.first = made if first is None else self.fitting(first)
 
-    def given(self, first: Tensor) -> Tensor:
+    def fitting(self, first: Tensor) -> Tensor:
+        """Noise of one's own as [B, F, C, h, w] float32 on the device."""
         expected = [len(self.seeds), self.frames, *self.shape]
-        if [*first.shape] not in (expected, expected[1:]):
-            raise ValueError(f"latents are {[*first.shape]}, expected {expected}")
+        if not isinstance(first, Tensor) or [*first.shape] not in (expected, expected[1:]):
+            raise ValueError(f"latents must be a tensor {expected}, or of one clip {expected[1:]}")
         return first.to(self.device, torch.float32).expand(expected)
 
     def sample(self, step: int) -> Tensor:
@@ -140,7 +142,7 @@ class Shot:
     settings: tuple[dict[str, object], ...]
     correct: Correct | None = None
 
-    def told(self, **settings: object) -> tuple[dict[str, object], ...]:
+    def with_settings(self, **settings: object) -> tuple[dict[str, object], ...]:
         """The settings with a feature's own among them."""
         return tuple({**own, **settings} for own in self.settings)
 
@@ -180,5 +182,5 @@ class Clip:
         Returns:
             What was written: the path, or a folder for several frames and .png.
         """
-        fps = self.fps if fps is None else fps
+        fps = float(self.fps if fps is None else fps)
         return media.save(Path(path), self.frames, fps, {**self.settings, "fps": fps}, overwrite)

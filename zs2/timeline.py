@@ -97,6 +97,15 @@ def number(name: str, value: object) -> float:
         raise ValueError(f"{name} is too large a number: give inf for the largest") from None
 
 
+def whole(name: str, value: object, low: int, high: int | None = None) -> int:
+    """`value`, a whole number of Python, numpy or torch in low..high; ValueError if it is none."""
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    if type(plain) is not int or plain < low or (high is not None and plain > high):
+        limits = f"at least {low}" if high is None else f"in {low}..{high}"
+        raise ValueError(f"{name} must be a whole number, {limits}, got {plain!r}")
+    return plain
+
+
 def per_frame(name: str, value: PerFrame, frames: int) -> list[float]:
     """`value` at each of `frames` frames.
 

@@ -24,6 +24,7 @@ from zs2.estimate import clip_memory
 from zs2.pipeline import Pipeline, load
 from zs2.samplers import SAMPLERS
 from zs2.shot import Clip
+from zs2.timeline import per_frame
 from zs2.weights import SMALL, Weights
 
 LESS_MEMORY = "try a smaller --size, fewer frames at a time (--chunk 2), or --split-guidance"
@@ -69,9 +70,12 @@ def run(args: argparse.Namespace) -> None:
     noise, attention, order = request.noise(args), request.attention(args), request.order(args)
     fps = args.fps if args.fps is not None else (given and given.fps) or 8.0
     jobs = planned(args, request.prompts(args), frames, fps)
-    for path in (args.sheet, args.preview):
-        if path is not None:
-            media.check_output(path, 1, overwrite=True)
+    beside = [path for path in (args.sheet, args.preview) if path is not None]
+    for path in beside:
+        media.check_output(path, 1, args.overwrite)
+    taken = [job.path for job in jobs] + beside
+    if len(set(taken)) < len(taken):
+        raise InputError("--output, --sheet and --preview need names of their own")
     if args.graph and (device := pick_device(args.device or "auto")).type != "cuda":
         raise InputError(f"--graph needs a CUDA device, and this is {device}: leave it out")
     if not jobs:
@@ -86,7 +90,9 @@ def run(args: argparse.Namespace) -> None:
         compile=args.compile,
     )
     size = inputs.clip_size(args, given, pipe)
-    announce(pipe, frames, size, order)
+    guided = per_frame("cfg", pipe.weights.defaults.cfg if args.cfg is None else args.cfg, frames)
+    branches = 3 if args.edit else 1 if all(x == 1 for x in guided) else 2
+    announce(pipe, frames, size, order, branches)
     shown = None if given is None else inputs.fitted(given, frames, size)
     features = request.features(args, shown, inputs.mask(args, frames, size))
     stills = []
@@ -196,14 +202,16 @@ class Progress:
             media.save(self.preview, sheet[None], 1, {"step": step}, overwrite=True)
 
 
-def announce(pipe: Pipeline, frames: int, size: tuple[int, int], order: Whole) -> None:
+def announce(
+    pipe: Pipeline, frames: int, size: tuple[int, int], order: Whole, branches: int
+) -> None:
     """Say how much memory a clip will take, always if that is more than there is.
 
     Raises:
         InputError: it is so much more that the system would end the program.
     """
     latent = pipe.latent_shape(size)
-    needed = clip_memory(pipe.weights, pipe.dtype, pipe.device, frames, latent, order)
+    needed = clip_memory(pipe.weights, pipe.dtype, pipe.device, frames, latent, order, branches)
     free = free_memory(pipe.device)
     sentence = f"a clip takes about {needed / 2**30:.2g} GiB beside the model"
     if free is not None and needed > free:

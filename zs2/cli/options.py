@@ -64,7 +64,7 @@ class Option:
         kind: text to value; a tuple lists the words it may be.
         default: where it is not given; None leaves the choice to what the option is for.
         stored: whether it shapes the clip, and so is stored in it and printed back.
-        sets: (another option, its value): a switch that is short for that.
+        repeat: how many words it takes, where it may be given again and again; else 0.
     """
 
     flags: str
@@ -74,7 +74,6 @@ class Option:
     default: Any = None
     stored: bool = True
     repeat: int = 0
-    sets: tuple[str, str] | None = None
 
     @property
     def name(self) -> str:
@@ -83,9 +82,7 @@ class Option:
     def add_to(self, group: Any) -> None:
         """The row as argparse takes it."""
         shared: dict[str, Any] = {"help": self.help, "dest": self.name.replace("-", "_")}
-        if self.sets:
-            shared |= {"dest": self.sets[0], "action": "store_const", "const": self.sets[1]}
-        elif not self.value:
+        if not self.value:
             shared |= {"action": "store_true"}
         else:
             shared |= {"metavar": self.value, "default": self.default}
@@ -163,7 +160,7 @@ MOTION = (
         "(default: 0.95)",
         values,
     ),
-    Option("--loop", "", "the last frame leads back to the first", sets=("noise", "loop")),
+    Option("--loop", "", "the last frame leads back to the first", stored=False),
     PROMPT_AT,
     Option(
         "--noise",

@@ -18,13 +18,13 @@ from zs2.errors import InputError
 from zs2.noise import NOISES, NoiseModel
 from zs2.pipeline import Feature
 from zs2.shots.edit import Edit
+from zs2.shots.frame_by_frame import FrameByFrame
 from zs2.shots.init import Init
 from zs2.shots.invert import Invert
 from zs2.shots.mask import Mask
-from zs2.shots.per_frame import PerFrame
 from zs2.shots.text2video_zero import Text2VideoZero
 from zs2.shots.travel import Travel
-from zs2.timeline import per_frame
+from zs2.timeline import check_range, per_frame
 
 T = TypeVar("T")
 
@@ -66,19 +66,35 @@ def check(args: argparse.Namespace, frames: int) -> None:
     for option, other in needs.items():
         if getattr(args, option) not in (None, False) and getattr(args, other) is None:
             raise InputError(f"--{option.replace('_', '-')} has no use without --{other}")
-    if args.cfg == 1 and args.negative is not None:
-        raise InputError("--negative has no use with --cfg 1, which is no guidance")
     for name in BY_FRAME:
         if (value := getattr(args, name)) is not None:
             numbers = refused(partial(per_frame, name, value, frames))
             if name == "cfg" and not all(abs(x) < 1e4 for x in numbers):
                 raise InputError(f"--cfg must be a number below 10,000, got {value}")
+            if name == "cfg" and all(x == 1 for x in numbers) and args.negative is not None:
+                raise InputError("--negative has no use with --cfg 1, which is no guidance")
+    if args.strength is not None:
+        refused(partial(check_range, "strength", args.strength, 1))
+    for frame in travelled(args.prompt_at or ()):
+        if frame >= frames:
+            raise InputError(f"--prompt-at {frame} lies behind the last of {frames} frames, from 0")
+    if args.skip_existing and args.overwrite:
+        raise InputError("--skip-existing and --overwrite say the opposite: leave one out")
+    if args.skip_existing and args.sheet is not None:
+        raise InputError("--sheet needs all its clips: leave out --skip-existing")
+    if args.skip_existing and args.seed is None and args.output is None:
+        raise InputError("--skip-existing needs --seed or --output: other names are new each time")
 
 
 def noise(args: argparse.Namespace) -> NoiseModel:
     """The noise model; an option that it has no use for is refused."""
-    name = args.noise or ("independent" if args.method else "dependency")
+    if args.loop and (args.noise not in (None, "loop") or args.method):
+        other = f"--method {args.method}" if args.method else f"--noise {args.noise}"
+        raise InputError(f"--loop has no use with {other}: leave one of the two out")
+    usual = "loop" if args.loop else "independent" if args.method else "dependency"
+    name = args.noise or usual
     beside = f"--method {args.method}" if args.method else f"--noise {name}"
+    beside = "--loop" if args.loop else beside
     kind = NOISES[name]
     given = {o: getattr(args, o) for o in OF_NOISE if getattr(args, o) is not None}
     unused = given.keys() - {f.name for f in fields(kind)}
@@ -89,10 +105,9 @@ def noise(args: argparse.Namespace) -> NoiseModel:
     return refused(lambda: kind(**given))
 
 
-def attention(args: argparse.Namespace) -> FrameAttention:
-    # A running average that begins at frame 1 makes a loop's seam wider than its other steps.
-    usual = 1.0 if args.noise == "loop" else FrameAttention.mu
-    return refused(lambda: FrameAttention(usual if args.mu is None else args.mu))
+def attention(args: argparse.Namespace) -> FrameAttention | None:
+    """How frames share attention; None where it is left to what goes with the noise."""
+    return None if args.mu is None else refused(lambda: FrameAttention(args.mu))
 
 
 def order(args: argparse.Namespace) -> Whole:
@@ -108,7 +123,7 @@ def features(args: argparse.Namespace, frames: Tensor | None, mask: Tensor | Non
     """
     made: list[Feature] = []
     if args.method == "ddim":
-        made.append(PerFrame())
+        made.append(FrameByFrame())
     if frames is not None and args.init is not None:
         kind = Invert if args.invert else Init
         strength = {} if args.strength is None else {"strength": args.strength}

@@ -311,7 +311,17 @@ class UNet(nn.Module):
         """The condition with the keys and values of its prompt, which spares each step that work.
 
         A prompt that changes over the frames stays as it is: a long clip's would fill the memory.
+
+        Raises:
+            ValueError: the network takes other channels beside the latents than it is given.
         """
+        beside = self.config.in_channels - self.config.out_channels
+        given = 0 if condition.channels is None else condition.channels.shape[2]
+        if given != beside:
+            raise ValueError(
+                f"this model takes {beside} channels beside the latents and is given {given}: "
+                "edit frames (--edit) with an Instruct-Pix2Pix model, and with no other"
+            )
         if condition.prompt.ndim == 4:
             return condition
         layers = [block.attn2 for block in self.transformers]

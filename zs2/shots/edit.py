@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from zs2.pipeline import Pipeline
+from zs2.settings import OWN
 from zs2.shot import Branch, Shot
 from zs2.shots.init import held
+from zs2.timeline import check_range
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,12 @@ class Edit:
     image_cfg: float = 1.5
 
     def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
+        check_range("image_cfg", self.image_cfg, 1e4)
         config = pipe.weights.unet.config
         if config.in_channels != 2 * config.out_channels:
             raise ValueError("only Instruct-Pix2Pix models edit by instruction: give one as model")
-        if len(shot.branches) < 2:
-            raise ValueError("editing needs guidance: leave cfg away from 1")
+        if len(shot.branches) != 2:
+            raise ValueError("editing needs guidance, and happens once: cfg must not be 1")
         # The model was trained with latents that are not scaled.
         z = held(pipe, shot, self.frames) / pipe.weights.vae.config.scaling_factor
         picture = z.expand(len(shot.settings), -1, -1, -1, -1).to(pipe.dtype)  # (B, F, C, h, w)
@@ -47,5 +50,5 @@ class Edit:
         return replace(
             shot,
             branches=tuple(Branch(tuple(w.tolist()), told) for w, told in branches),
-            settings=shot.told(**{"image-cfg": self.image_cfg}),
+            settings=shot.with_settings(edit=OWN, **{"image-cfg": self.image_cfg}),
         )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from zs2.pipeline import Pipeline
 from zs2.schedule import Level
+from zs2.settings import OWN
 from zs2.shot import Shot
 
 
@@ -34,7 +35,8 @@ class Init:
         def start(start: int, stop: int) -> Tensor:
             return a**0.5 * z[:, start:stop] + (1 - a) ** 0.5 * shot.noise(start, stop)  # Eq. 3
 
-        return replace(shot, start=start, levels=levels)
+        told = shot.with_settings(init=OWN, strength=self.strength)
+        return replace(shot, start=start, levels=levels, settings=told)
 
 
 def from_noise(shot: Shot, what: str) -> None:

@@ -10,6 +10,7 @@ from zs2.denoise import WHOLE, Whole
 from zs2.pipeline import Pipeline
 from zs2.samplers import Denoise, Fresh, Steps
 from zs2.schedule import Level
+from zs2.settings import OWN
 from zs2.shot import Branch, Shot
 from zs2.shots.init import from_noise, held, remaining
 
@@ -60,7 +61,12 @@ class Invert:
             correct=None,  # it knows the clean latents, and this ends at noise
         )
         *_, (noise, _) = self.order(up)
-        return replace(shot, start=lambda start, stop: noise[:, start:stop], levels=levels)
+        return replace(
+            shot,
+            start=lambda start, stop: noise[:, start:stop],
+            levels=levels,
+            settings=shot.with_settings(init=OWN, strength=self.strength, invert=True),
+        )
 
     def rise(self, denoise: Denoise, x: Tensor, levels: Sequence[Level], fresh: Fresh) -> Steps:
         """DDIM backwards: the y from which its step leads to x.

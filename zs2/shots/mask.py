@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zs2.pipeline import Pipeline
+from zs2.settings import OWN
 from zs2.shot import Shot
 from zs2.shots.init import held, pixels
 
@@ -19,24 +20,26 @@ class Mask:
 
     Attributes:
         frames: the original, uint8 [F, H, W, 3] of the clip's size, or a single one.
-        mask: what may change, [F, H, W] in 0..1, or a single one. A latent pixel changes if any
-            of its pixels may.
+        mask: what may change, [F, H, W], or a single one: where it is above 1/2. A latent pixel
+            changes if any of its pixels may.
 
     Raises:
-        ValueError: frames or mask do not fit the clip.
+        ValueError: frames or mask do not fit the clip, or it has a mask already.
     """
 
     frames: Tensor
     mask: Tensor
 
     def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
+        if shot.correct is not None:
+            raise ValueError("a clip has one mask: join the two to one")
         z = held(pipe, shot, self.frames)  # (1, F, C, h, w)
         mask = latent_mask(pipe, shot, self.mask)
 
         def correct(x0: Tensor, start: int, stop: int) -> Tensor:
             return z[:, start:stop].lerp(x0, mask[:, start:stop])
 
-        return replace(shot, correct=correct)
+        return replace(shot, correct=correct, settings=shot.with_settings(mask=OWN))
 
 
 def latent_mask(pipe: Pipeline, shot: Shot, mask: Tensor) -> Tensor:

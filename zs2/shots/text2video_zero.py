@@ -15,9 +15,10 @@ from zs2.attention import FrameAttention
 from zs2.denoise import WHOLE
 from zs2.pipeline import Pipeline
 from zs2.samplers import ddim
+from zs2.settings import OWN
 from zs2.shot import Branch, Shot
+from zs2.shots.frame_by_frame import independent, told_as
 from zs2.shots.mask import latent_mask
-from zs2.shots.per_frame import independent, told_as
 from zs2.timeline import check_range
 
 STEPS = 50
@@ -92,7 +93,7 @@ class Text2VideoZero:
             levels=shot.levels[early:],
             noise=noise,
             attention=FrameAttention(1),
-            settings=told_as(shot, "text2video-zero"),
+            settings=told_as(shot, "text2video-zero" if self == Text2VideoZero() else OWN),
         )
 
     def steps(self, steps: int) -> tuple[int, int]:

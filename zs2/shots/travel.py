@@ -41,7 +41,7 @@ class Travel:
             for b in shot.branches
         )
         plan = [[frame, text] for frame, text in sorted(self.prompts.items())]
-        return replace(shot, branches=branches, settings=shot.told(**{"prompt-at": plan}))
+        return replace(shot, branches=branches, settings=shot.with_settings(**{"prompt-at": plan}))
 
 
 def travelled(points: Mapping[int, Tensor], frames: int, batch: int) -> Tensor:

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from zs2.attention import FrameAttention
 from zs2.noise import IndependentNoise
 from zs2.pipeline import Pipeline
+from zs2.settings import of_method
 from zs2.shot import Noise, Shot
 from zs2.shots.init import from_noise
 
 
 @dataclass(frozen=True)
-class PerFrame:
+class FrameByFrame:
     """Every frame is a picture of its own: independent noise, and no shared attention.
 
     Raises:
@@ -32,12 +33,13 @@ class PerFrame:
 def independent(shot: Shot) -> Noise:
     """The noise of the shot's seeds where no frame's depends on another's."""
     old = shot.noise
-    return Noise(IndependentNoise(), old.seeds, shot.frames, old.shape, old.device, old.rng)
+    model = IndependentNoise()
+    return Noise(model, old.seeds, shot.frames, old.shape, old.device, old.rng, old.own)
 
 
 def told_as(shot: Shot, method: str) -> tuple[dict[str, object], ...]:
     """The settings of a method that has a noise and an attention of its own."""
-    gone = {"noise", "mu", *getattr(shot.noise.model, "__dataclass_fields__", ())}
+    gone = {"noise", *of_method(shot.noise.model, shot.attention, shot.sampler)} - {"sampler"}
     return tuple(
         {k: v for k, v in own.items() if k not in gone} | {"method": method}
         for own in shot.settings
