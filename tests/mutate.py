@@ -488,7 +488,8 @@ def attempt(tree: Path, file: str, tests: list[str], old: str, new: str) -> str:
         path.write_text(after)
         verdict = "survived" if passes(tree, tests) else "killed"
         path.write_text(before)
-    print(f"{verdict:9} {file}: {old.strip()} -> {new.strip()}", flush=True)
+    was, now = (" ".join(text.split()) for text in (old, new))
+    print(f"{verdict:9} {file}: {was} -> {now}", flush=True)
     return verdict.split(",")[0]
 
 
