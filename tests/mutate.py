@@ -53,7 +53,7 @@ MUTATIONS = [
     ),
     (
         "denoise.py",
-        "denoise pipeline",
+        "denoise graph pipeline",
         [
             ("self.chunk < 1:", "self.chunk < 0:"),
             ('"split-guidance": not self.together', '"split-guidance": self.together'),
@@ -84,6 +84,12 @@ MUTATIONS = [
             ("if chunked and self.states[g] is None:", "if chunked:"),
             ("chunked = self.chunk < frames", "chunked = self.chunk <= frames"),
             ("shot.branches[0].condition.prompt.dtype,\n", "x.dtype,\n"),
+            (
+                "torch.tensor(ts, device=x.device)",
+                "torch.tensor([int(t) for t in ts], device=x.device)",
+            ),
+            ("self.chunk or shot.frames, self.together", "shot.frames, self.together"),
+            ("if self.graph:", "if False:"),
         ],
     ),
     (
@@ -164,6 +170,9 @@ MUTATIONS = [
             ("centred = centred - centred.mean(-1, keepdim=True)", "pass"),
             ("(p.exp() * (p - noise.double()))", "(noise.double().exp() * (p - noise.double()))"),
             ("if lam_i > 0:", "if True:"),
+            ("if any(inertias) else None", "if all(inertias) else None"),
+            ("steps: int = 15", "steps: int = 14"),
+            ("trial) >= lam", "trial) >= 0"),
         ],
     ),
     (
@@ -239,6 +248,10 @@ MUTATIONS = [
             ('own == "trailing" and sampler is not lcm', 'own == "trailing"'),
             ('unipc: "sgm-uniform"', 'unipc: "karras"'),
             ('dpm_2m_sde: "exponential"', 'dpm_2m_sde: "karras"'),
+            (
+                "x = y / there.scale\n        yield x, x0\n\n\ndef euler_ancestral",
+                "x = y\n        yield x, x0\n\n\ndef euler_ancestral",
+            ),
         ],
     ),
     (
@@ -278,6 +291,9 @@ MUTATIONS = [
                 "{**own, **settings} for own in self.settings",
                 "{**settings, **own} for own in self.settings",
             ),
+            ("motion(self.frames)", "flicker(self.frames)"),
+            ("return flicker(self.frames)", "return motion(self.frames)"),
+            ("fps = self.fps if fps is None else fps", "fps = fps or self.fps"),
         ],
     ),
     (
@@ -325,7 +341,6 @@ MUTATIONS = [
                 "m = tl.where(f == 0, 0.0, m)\n                    state",
                 "m = m\n                    state",
             ),
-            ("x.ndim > 2 else 1", "x.ndim > 3 else 1"),
             ("(x[:, 0] if initial is None else initial)", "x[:, 0]"),
             ("enumerate(1 - mu.float())", "enumerate(1 - mu.to(x.dtype))"),
         ],
@@ -390,6 +405,8 @@ MUTATIONS = [
             ("condition.cross.get(self.attn2) or ", ""),
             ("config.heads[last - i]", "config.heads[i]"),
             ("skips[-1].shape[-2:]", "[2 * side for side in x.shape[-2:]]"),
+            ("angle = t.float()[:, None]", "angle = t.floor()[:, None]"),
+            ("skips += [width] * (layers + (i < last))", "skips += [width] * (layers + 1)"),
         ],
     ),
     (
@@ -471,9 +488,8 @@ def main(words: list[str]) -> None:
         if not passes(tree, sorted({test for _, tests, _, _ in chosen for test in tests})):
             sys.exit("the tests fail as it is: mend them first")
         verdicts = [attempt(tree, *mutation) for mutation in chosen]
-    for verdict in sorted(set(verdicts)):
-        print(f"{verdicts.count(verdict)} {verdict}", end=", ")
-    print(f"of {len(verdicts)}")
+    kinds = sorted(set(verdicts))
+    print(f"{len(verdicts)}:", ", ".join(f"{verdicts.count(kind)} {kind}" for kind in kinds))
 
 
 def attempt(tree: Path, file: str, tests: list[str], old: str, new: str) -> str:
@@ -488,7 +504,8 @@ def attempt(tree: Path, file: str, tests: list[str], old: str, new: str) -> str:
         path.write_text(after)
         verdict = "survived" if passes(tree, tests) else "killed"
         path.write_text(before)
-    print(f"{verdict:9} {file}: {old.strip()} -> {new.strip()}", flush=True)
+    was, now = (" ".join(text.split()) for text in (old, new))
+    print(f"{verdict:9} {file}: {was} -> {now}", flush=True)
     return verdict.split(",")[0]
 
 

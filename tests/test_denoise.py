@@ -133,6 +133,22 @@ def test_a_sampler_gets_the_shots_start_and_each_steps_noise():
         assert made.equal(expected)
 
 
+@pytest.mark.parametrize("spacing", ["leading", "karras"])
+def test_the_model_is_told_each_levels_t(spacing):
+    told = []
+
+    class Listening(Echo):
+        def __call__(self, x, t, condition, share):
+            told.append(t.item())
+            return super().__call__(x, t, condition, share)
+
+    levels = tuple(Schedule().levels(5, spacing))
+    branches = [Branch((1.0,) * F, Condition(prompts(B, 1, 1)))]
+    list(Whole()(shot_of(branches, model=Listening(), levels=levels)))
+    assert told == pytest.approx([level.t for level in levels[:-1]], rel=1e-6)  # in float32
+    assert spacing == "leading" or any(t % 1 for t in told)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_the_first_step_that_was_not_finite_is_told(bad):
     finite = FiniteCheck(CPU)

@@ -177,7 +177,7 @@ def test_expected_correlation() -> None:
 
 def test_inertia_is_turn_and_refresh() -> None:
     """The three equations in float64, each alpha found by bisection."""
-    inertias = [0.5, 0.9, 0.3, 0.7]
+    inertias = [0.0, 0.9, 0.0, 0.7]  # the first is unused
     made = sample_noise(DependencyNoise(0.05, candidates=1, inertia=inertias), [4], 4, SMALL)
     draws = Draws(torch.tensor([4]), math.prod(SMALL))
     p, turned = (x[0].double() for x in draws(0, candidates=2).unbind(1))

@@ -7,9 +7,10 @@ import pytest
 import torch
 from shots import shot_of
 
+from zs2 import media
 from zs2.condition import Condition
 from zs2.noise import DependencyNoise, IndependentNoise, sample_noise
-from zs2.shot import Noise, guidance
+from zs2.shot import Clip, Noise, guidance
 from zs2.timeline import Keyframes
 
 CPU = torch.device("cpu")
@@ -74,6 +75,18 @@ def test_noise_that_is_given(dtype):
 def test_noise_of_another_shape(shape):
     with pytest.raises(ValueError, match=r"latents must be a tensor \[2, 3, 4, 2, 2\]"):
         Noise(IndependentNoise(), [3, 4], 3, (4, 2, 2), CPU, first=torch.zeros(shape))
+
+
+def test_a_clips_numbers(tmp_path):
+    frames = torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
+    frames[1] = 51
+    clip = Clip(frames, torch.zeros(2, 4, 2, 2), {}, 1.0, True, fps=5)
+    assert clip.motion == 51
+    assert clip.flicker == pytest.approx(0.8)
+    assert media.read_settings(clip.save(tmp_path / "a.gif"))["fps"] == 5
+    assert media.read_settings(clip.save(tmp_path / "b.gif", fps=10))["fps"] == 10
+    with pytest.raises(ValueError, match="fps"):
+        clip.save(tmp_path / "c.gif", fps=0)
 
 
 def test_a_features_settings_win(random_pipe):
