@@ -113,24 +113,31 @@ class Predictor:
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """Latents [B, F, C, h, w] at timestep t to the prediction, of the same shape."""
         frames = x.shape[1]
-        chunked = self.chunk < frames  # a whole clip hands no state on
         # Made before the first pass, as states are made once and overwritten: small tensors that
         # came to lie between a pass's large ones would keep the next pass from using that memory.
         prediction = torch.empty_like(x)
         for start in range(0, frames, self.chunk):
             stop = min(start + self.chunk, frames)
-            rows = x[:, start:stop].to(self.dtype)  # (B, f, C, h, w)
-            parts = []
-            for g, (condition, size) in enumerate(zip(self.conditions, self.sizes, strict=True)):
-                mu = None if self.mu is None else self.mu[start:stop]
-                share = Share(mu, self.states[g], chunked)
-                many = rows.repeat(size, 1, 1, 1, 1).flatten(0, 1)  # (G*B*f, C, h, w)
-                parts.append(self.model(many, t, condition.at(start, stop), share).float())
-                if chunked and self.states[g] is None:
-                    # Moved, for the same reason: the pass made them between its own.
-                    self.states[g] = {norm: state.clone() for norm, state in share.state.items()}
-            prediction[:, start:stop] = self.combine(parts, start, stop)
+            # A whole clip hands no state on.
+            part = self.part(x[:, start:stop], t, start, stop, keep=self.chunk < frames)
+            prediction[:, start:stop] = part
         return prediction
+
+    def part(self, x: Tensor, t: Tensor, start: int, stop: int, keep: bool) -> Tensor:
+        """The prediction for frames start .. stop-1, whose latents x [B, f, C, h, w] are.
+
+        Takes the states that the frames before left, and leaves its own where they are kept.
+        """
+        rows, parts = x.to(self.dtype), []
+        mu = None if self.mu is None else self.mu[start:stop]
+        for g, (condition, size) in enumerate(zip(self.conditions, self.sizes, strict=True)):
+            share = Share(mu, self.states[g], keep)
+            many = rows.repeat(size, 1, 1, 1, 1).flatten(0, 1)  # (G*B*f, C, h, w)
+            parts.append(self.model(many, t, condition.at(start, stop), share).float())
+            if keep and self.states[g] is None:
+                # Moved, so that it does not lie between the tensors of the pass that made it.
+                self.states[g] = {norm: state.clone() for norm, state in share.state.items()}
+        return self.combine(parts, start, stop)
 
     def combine(self, parts: Sequence[Tensor], start: int, stop: int) -> Tensor:
         """The weighted sum of the branches' predictions, which lie one after the other."""
