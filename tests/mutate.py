@@ -1,6 +1,6 @@
 """Do the tests notice? Lines of zs2 made wrong, one at a time, and the tests that should fail.
 
-    python -m tests.mutate              all of them: about an hour on one core
+    python -m tests.mutate              all of them: about half an hour on one core
     python -m tests.mutate schedule     those with the word in the file's name or the new text
 
 Each is tried in a copy of the tree. Told is which mutants were killed and which survived: lines

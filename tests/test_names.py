@@ -1,4 +1,4 @@
-"""Where tensors lie in a CompVis file: names copied from v1-5-pruned-emaonly's list of keys."""
+"""Where tensors lie in a CompVis file: names as SD 1.5's single file has them, written by hand."""
 
 import pytest
 
