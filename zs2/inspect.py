@@ -15,7 +15,7 @@ from zs2.checkpoint.build import expected_shapes, same_shape
 from zs2.checkpoint.config import read_config
 from zs2.checkpoint.family import INPUTS, Family, identify, unusual_input
 from zs2.checkpoint.header import Entry, read_header
-from zs2.checkpoint.hub import here
+from zs2.checkpoint.hub import local_path
 from zs2.checkpoint.load import COMPONENTS, single_file_names, tensors
 from zs2.checkpoint.names import HARMLESS, PREFIX
 from zs2.cli.options import TABLE
@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     print_anything()
     try:
-        path = here(args.path)
+        path = local_path(args.path)
         if path is None:
             raise InputError(f"{args.path} does not exist")
         for line in describe_path(path):

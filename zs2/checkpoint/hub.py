@@ -34,7 +34,7 @@ def resolve(name: str | Path) -> Path:
         InputError: no such path, no such repository, or no connection.
     """
     text = str(name)
-    if text and (path := here(text)):
+    if text and (path := local_path(text)):
         return path
     is_id = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text, re.ASCII) and not text.endswith(SUFFIXES)
     if isinstance(name, Path) or not is_id:
@@ -43,7 +43,7 @@ def resolve(name: str | Path) -> Path:
     return download(text, "unet/config.json", pick)
 
 
-def here(name: str) -> Path | None:
+def local_path(name: str) -> Path | None:
     """The path of this name, if it is on this machine."""
     try:
         path = Path(name).expanduser()
