@@ -20,7 +20,7 @@ from zs2.metrics import flicker, motion
 from zs2.noise import sample_noise
 from zs2.samplers import Sampler
 from zs2.schedule import Level, Schedule
-from zs2.timeline import PerFrame, per_frame
+from zs2.timeline import PerFrame, check_range, per_frame
 
 
 class Model(Protocol):
@@ -55,8 +55,7 @@ def guidance(
         ValueError: a cfg that is no number, or so large that nothing could come of it.
     """
     scale = per_frame("cfg", cfg, frames)
-    if not all(abs(s) < 1e4 for s in scale):
-        raise ValueError(f"cfg must be a number below 10,000, got {cfg}")
+    check_range("cfg", cfg, 10_000, -10_000)
     if all(s == 1 for s in scale):
         return (Branch(tuple(scale), prompt),)
     return Branch(tuple(1 - s for s in scale), negative), Branch(tuple(scale), prompt)

@@ -69,10 +69,10 @@ def check(args: argparse.Namespace, frames: int) -> None:
     for name in BY_FRAME:
         if (value := getattr(args, name)) is not None:
             numbers = refused(partial(per_frame, name, value, frames))
-            if name == "cfg" and not all(abs(x) < 1e4 for x in numbers):
-                raise InputError(f"--cfg must be a number below 10,000, got {value}")
-            if name == "cfg" and all(x == 1 for x in numbers) and args.negative is not None:
-                raise InputError("--negative has no use with --cfg 1, which is no guidance")
+            if name == "cfg":
+                refused(partial(check_range, "cfg", value, 10_000, -10_000))
+                if args.negative is not None and all(x == 1 for x in numbers):
+                    raise InputError("--negative has no use with --cfg 1, which is no guidance")
     if args.strength is not None:
         refused(partial(check_range, "strength", args.strength, 1))
     for frame in travelled(args.prompt_at or ()):
@@ -91,10 +91,13 @@ def noise(args: argparse.Namespace) -> NoiseModel:
     if args.loop and (args.noise not in (None, "loop") or args.method):
         other = f"--method {args.method}" if args.method else f"--noise {args.noise}"
         raise InputError(f"--loop has no use with {other}: leave one of the two out")
-    usual = "loop" if args.loop else "independent" if args.method else "dependency"
-    name = args.noise or usual
-    beside = f"--method {args.method}" if args.method else f"--noise {name}"
-    beside = "--loop" if args.loop else beside
+    if args.loop:
+        name, beside = "loop", "--loop"
+    elif args.method:  # it brings its own
+        name, beside = "independent", f"--method {args.method}"
+    else:
+        name = args.noise or "dependency"
+        beside = f"--noise {name}"
     kind = NOISES[name]
     given = {o: getattr(args, o) for o in OF_NOISE if getattr(args, o) is not None}
     unused = given.keys() - {f.name for f in fields(kind)}
