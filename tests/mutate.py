@@ -505,7 +505,7 @@ MUTATIONS = [
     ),
     (
         "shots/invert.py",
-        "shots_invert",
+        "shots_invert shots_mask",
         [
             ("levels=levels[::-1]", "levels=levels"),
             ("(1.0,) * shot.frames", "(2.0,) * shot.frames"),

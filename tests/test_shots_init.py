@@ -109,3 +109,17 @@ def test_wrong_input_is_refused(random_pipe, feature, frames, strength, words):
 def test_a_clip_starts_once(random_pipe, second):
     with pytest.raises(ValueError, match="before any other start"):
         random_pipe("a", frames=1, features=[Init(picture(1)), second(picture(1))])
+
+
+def test_every_frame_has_its_own_frame_and_its_own_noise(random_pipe):
+    frames = picture(3)
+    options = {"frames": 3, "seed": 2, "steps": 4, "lam": 0.5}
+    plain = shot_of(random_pipe, "a", **options)
+    shot = shot_of(random_pipe, "a", features=[Init(frames, 0.5)], **options)
+    a = plain.levels[2].alpha_bar
+    z, noise = random_pipe.picture(frames), plain.noise(0, 3)[0]
+    assert shot.levels == plain.levels[2:]
+    torch.testing.assert_close(shot.start(0, 3)[0], a**0.5 * z + (1 - a) ** 0.5 * noise)
+    assert shot.start(1, 3).equal(shot.start(0, 3)[:, 1:])
+    assert shot.settings[0]["init"] == "own"
+    assert shot.settings[0]["strength"] == 0.5

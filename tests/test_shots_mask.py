@@ -3,12 +3,13 @@
 import pytest
 import torch
 from parity import error
+from shots import shot_of
 
 import zs2
 from zs2.denoise import Whole
 from zs2.shots.init import Init
 from zs2.shots.invert import Invert
-from zs2.shots.mask import Mask
+from zs2.shots.mask import Mask, latent_mask
 
 SIZE, FRAMES = 48, 3
 FRAME = torch.randint(0, 256, (FRAMES, SIZE, SIZE, 3), generator=torch.manual_seed(0)).byte()
@@ -94,3 +95,17 @@ def test_it_may_stand_before_or_after_a_start(random_pipe):
 def test_a_mask_that_does_not_fit_is_refused(random_pipe, mask):
     with pytest.raises(ValueError, match=r"the mask is .* and the clip needs 1 or 3 of \[48, 48\]"):
         random_pipe("a", features=[Mask(FRAME, mask)], **OPTIONS)
+
+
+def test_a_latent_may_change_if_any_of_its_pixels_may(random_pipe):
+    mask = torch.full((1, SIZE, SIZE), 0.5)
+    mask[0, 5, 9] = 0.55
+    found = latent_mask(random_pipe, shot_of(random_pipe, "a", **OPTIONS), mask)
+    assert found.shape == (1, FRAMES, 1, SIZE // 2, SIZE // 2)
+    assert found.nonzero()[:, 3:].unique(dim=0).tolist() == [[2, 4]]
+    assert found.max() == 1
+
+
+def test_a_second_mask_is_refused(random_pipe):
+    with pytest.raises(ValueError, match="a clip has one mask"):
+        random_pipe("a", features=[Mask(FRAME, HOLE), Mask(FRAME, HOLE)], **OPTIONS)
