@@ -5,8 +5,15 @@ import torch
 from PIL import Image
 
 from zs2 import media
-from zs2.cli import inputs
+from zs2.cli import inputs, request
 from zs2.cli.options import build_parser
+from zs2.shots.edit import Edit
+from zs2.shots.frame_by_frame import FrameByFrame
+from zs2.shots.init import Init
+from zs2.shots.invert import Invert
+from zs2.shots.mask import Mask
+from zs2.shots.text2video_zero import Text2VideoZero
+from zs2.shots.travel import Travel
 
 
 def args(*argv):
@@ -90,7 +97,8 @@ def test_a_mask_says_what_may_change(run, random_pipe, tmp_path):
         (["--edit", "in.gif"], "only Instruct-Pix2Pix models"),
         (["--prompt-at", "x", "b"], "--prompt-at takes a frame"),
         (["--prompt-at", "1", "b", "--prompt-at", "1", "c"], "--prompt-at takes a frame"),
-        (["--prompt-at", "8", "b"], "8"),
+        (["--prompt-at", "8", "b"], "--prompt-at 8 lies behind the last of 8 frames"),
+        (["--seed", str(2**63 - 1), "--count", "2"], "--seed must lie in"),
         (["--loop", "--inertia", "0.5"], "--inertia has no use with --loop"),
         (["--method", "ddim", "--lam", "0.1"], "--lam has no use with --method ddim"),
         (["--method", "ddim", "--mu", "0"], "--mu has no use with --method ddim"),
@@ -115,3 +123,21 @@ def test_what_cannot_be_is_one_sentence(run, tmp_path, argv, named):
     assert err.count("\n") == 1
     assert named in err
     assert not (tmp_path / "out.gif").exists()
+
+
+def test_what_is_given_becomes_features_in_their_order():
+    picture, mask = frames(1, 16, 16), torch.ones(1, 16, 16)
+
+    def made(*argv):
+        return [type(f) for f in request.features(args(*argv), picture, mask)]
+
+    assert made("--init", "a.png", "--mask", "m.png") == [Init, Mask]
+    assert made("--init", "a.png", "--invert", "--prompt-at", "1", "b") == [Invert, Mask, Travel]
+    assert made("--init", "a.png", "--method", "ddim") == [FrameByFrame, Init, Mask]
+    assert made("--init", "a.png", "--method", "text2video-zero") == [Init, Mask, Text2VideoZero]
+    assert made("--edit", "a.png") == [Edit]
+    strength = request.features(args("--init", "a.png", "--strength", "0.3"), picture, None)
+    assert strength[0].strength == 0.3
+    assert request.features(args("--edit", "a.png", "--image-cfg", "2"), picture, None)[0] == Edit(
+        picture, 2.0
+    )

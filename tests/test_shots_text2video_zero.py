@@ -13,6 +13,7 @@ import zs2
 from zs2.attention import FrameAttention
 from zs2.denoise import Whole
 from zs2.noise import IndependentNoise, sample_noise
+from zs2.samplers import euler
 from zs2.shots.frame_by_frame import FrameByFrame
 from zs2.shots.init import Init
 from zs2.shots.mask import Mask
@@ -246,3 +247,8 @@ def test_frame_by_frame_after_another_start_is_refused(random_pipe):
 def test_it_attends_to_frame_1(random_pipe):
     shot = shot_of(random_pipe, "a", frames=3, mu=(0, 0.2, 0.4), features=[Text2VideoZero()])
     assert shot.attention == FrameAttention(1)
+
+
+def test_another_sampler_is_refused(random_pipe):
+    with pytest.raises(ValueError, match="samples with ddim"):
+        random_pipe("a", frames=2, sampler=euler, features=[Text2VideoZero()])
