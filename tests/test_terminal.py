@@ -3,7 +3,6 @@
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -109,38 +108,26 @@ def test_a_bar_only_on_a_terminal(
     assert capsys.readouterr().err.endswith("1/2\r\x1b[Kzs2: x\n")
 
 
-START = """
+QUIET = """
 import os, signal
-from zs2.cli.start import prepare, ready
-prepare()
+from zs2.cli.terminal import quiet_interrupt
 {}
-print(os.environ.get("OMP_WAIT_POLICY"))
+with quiet_interrupt():
+    {}
+{}
 """
-
-
-def test_threads_wait_without_working_unless_told_otherwise() -> None:
-    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-    code = "import os\n" + "".join(f"os.environ.pop({name!r}, None)\n" for name in names)
-    code += "os.environ.update({})\n" + START.format("")
-    for told, policy in (
-        ({}, "passive"),
-        ({names[0]: "active"}, "active"),
-        ({names[1]: "9"}, None),
-    ):
-        assert run(code.replace("{}", repr(told))).stdout == f"{policy}\n"
+KILL = "os.kill(os.getpid(), signal.SIGINT)"
 
 
 def test_ctrl_c_during_the_imports_leaves_no_traceback() -> None:
-    kill = "os.kill(os.getpid(), signal.SIGINT)"
-    done = run(START.format(kill))
+    done = run(QUIET.format("", KILL, ""))
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
-    after = f"ready()\ntry: {kill}\nexcept KeyboardInterrupt: print('interrupted')"
-    assert run(START.format(after)).stdout.startswith("interrupted\n")
-    ignored = f"signal.signal(signal.SIGINT, signal.SIG_IGN); prepare(); ready(); {kill}"
-    assert run(START.format(ignored)).returncode == 0
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    after = f"try: {KILL}\nexcept KeyboardInterrupt: print('interrupted')"
+    assert run(QUIET.format("", "pass", after)).stdout == "interrupted\n"
+    ignored = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    assert run(QUIET.format(ignored, KILL, KILL)).returncode == 0
 
 
 def test_the_first_lines_of_a_command_import_no_torch() -> None:
-    done = run("import sys, zs2.cli.start; print('torch' in sys.modules)")
+    done = run("import sys, zs2.sample; print('torch' in sys.modules)")
     assert done.stdout == "False\n"

@@ -7,17 +7,14 @@ import sys
 from collections.abc import Sequence
 
 from zs2.cli.options import build_parser
-from zs2.cli.start import prepare, ready
-from zs2.cli.terminal import print_anything, say
+from zs2.cli.terminal import print_anything, quiet_interrupt, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     print_anything()
-    prepare()
-    from zs2.cli.make import make
-
-    ready()
+    with quiet_interrupt():
+        from zs2.cli.make import make
     try:
         return make(args)
     except KeyboardInterrupt:

@@ -5,8 +5,10 @@ import io
 import os
 import re
 import shlex
+import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 # Terminals obey these instead of showing them: C0, DEL and C1, line ends, changes of direction.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -98,3 +100,17 @@ def print_anything() -> None:
     """Let stdout take every prompt: what a terminal's encoding lacks is written as \\u73ab."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def quiet_interrupt() -> Iterator[None]:
+    """While torch is imported, which takes seconds, Ctrl-C ends the program without a traceback."""
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is not signal.default_int_handler:  # somebody else's, or a thread's own
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
