@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from zs2 import media
-from zs2.cli import inputs, request
+from zs2.cli import inputs, make, request
 from zs2.cli.options import build_parser
 from zs2.shots.edit import Edit
 from zs2.shots.frame_by_frame import FrameByFrame
@@ -68,7 +68,7 @@ def test_a_mask_says_what_may_change(run, random_pipe, tmp_path):
     half = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
     half[:, :, 8:] = 255
     media.save(tmp_path / "mask.png", half, 8, {})
-    found = inputs.mask(args("--init", "in.webp", "--mask", tmp_path / "mask.png"), 3, (16, 16))
+    found = inputs.mask(inputs.read(tmp_path / "mask.png"), 3, (16, 16))
     assert found.shape == (1, 16, 16)
     assert (found[..., :8].max(), found[..., 8:].min()) == (0, 1)
     options = ("a", "--init", "in.webp", "--strength", 1, "--steps", 3, "--seed", 1, "-o")
@@ -88,7 +88,7 @@ def test_a_mask_says_what_may_change(run, random_pipe, tmp_path):
     [
         (["--init", "absent.gif"], "absent.gif does not exist"),
         (["--init", "in.gif", "--edit", "in.gif"], "leave one out"),
-        (["--mask", "in.gif"], "--mask needs --init"),
+        (["--mask", "in.gif"], "--mask has no use without --init"),
         (["--invert"], "--invert has no use without --init"),
         (["--strength", "0.5"], "--strength has no use without --init"),
         (["--image-cfg", "2"], "--image-cfg has no use without --edit"),
@@ -141,3 +141,10 @@ def test_what_is_given_becomes_features_in_their_order():
     assert request.features(args("--edit", "a.png", "--image-cfg", "2"), picture, None)[0] == Edit(
         picture, 2.0
     )
+
+
+@pytest.mark.parametrize("argv", [["--mask", "in.gif"], ["--init", "in.gif", "--mask", "no.png"]])
+def test_a_mask_is_looked_at_before_a_model_is_loaded(run, tmp_path, monkeypatch, argv):
+    media.save(tmp_path / "in.gif", frames(2, 16, 16), 8, {})
+    monkeypatch.setattr(make, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    assert run("a", "-o", "a.gif", *argv)[0] == 2

@@ -44,6 +44,7 @@ class Whole:
 
     @property
     def settings(self) -> dict[str, object]:
+        """What a clip remembers of it, by the names of the command line's options."""
         return {"chunk": self.chunk, "split-guidance": not self.together}
 
     @torch.inference_mode()

@@ -37,8 +37,15 @@ def source(args: argparse.Namespace) -> Source | None:
     if args.init is not None and args.edit is not None:
         raise InputError("--init and --edit both give the frames to start from: leave one out")
     path = args.init or args.edit
-    if path is None:
-        return None
+    return None if path is None else read(path)
+
+
+def read(path: Path) -> Source:
+    """A picture or video.
+
+    Raises:
+        InputError: the path cannot be read.
+    """
     frames, fps = media.read_clip(path)
     return Source(path, frames, fps if len(frames) > 1 else None)
 
@@ -100,15 +107,6 @@ def covering(frames: Tensor, width: int, height: int) -> Tensor:
     return x.round().clamp(0, 255).byte().permute(0, 2, 3, 1)
 
 
-def mask(args: argparse.Namespace, count: int, size: tuple[int, int]) -> Tensor | None:
-    """--mask as 0..1, [1 or F, H, W]: white may change.
-
-    Raises:
-        InputError: there is nothing to keep, or the path cannot be read.
-    """
-    if args.mask is None:
-        return None
-    if args.init is None:
-        raise InputError("--mask needs --init: it says which part of that may change")
-    frames, _ = media.read_clip(args.mask)
-    return fitted(Source(args.mask, frames, None), count, size).float().mean(-1) / 255
+def mask(given: Source, count: int, size: tuple[int, int]) -> Tensor:
+    """A mask's frames as 0..1, [1 or F, H, W]: white may change."""
+    return fitted(given, count, size).float().mean(-1) / 255

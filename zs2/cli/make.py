@@ -65,6 +65,7 @@ class Job:
 
 def run(args: argparse.Namespace) -> None:
     given = inputs.source(args)
+    stencil = None if args.mask is None else inputs.read(args.mask)
     frames = inputs.frame_count(args, given)
     request.check(args, frames)
     noise, attention, order = request.noise(args), request.attention(args), request.order(args)
@@ -94,7 +95,8 @@ def run(args: argparse.Namespace) -> None:
     branches = 3 if args.edit else 1 if all(x == 1 for x in guided) else 2
     announce(pipe, frames, size, order, branches)
     shown = None if given is None else inputs.fitted(given, frames, size)
-    features = request.features(args, shown, inputs.mask(args, frames, size))
+    mask = None if stencil is None else inputs.mask(stencil, frames, size)
+    features = request.features(args, shown, mask)
     stills = []
     for job in jobs:
         warn_of_unknown_words(job.prompt, pipe.weights)

@@ -62,7 +62,7 @@ def check(args: argparse.Namespace, frames: int) -> None:
             raise InputError(f"--{option} must be at least 1, got {value}")
     if args.seed is not None and not 0 <= args.seed <= 2**63 - args.count:
         raise InputError(f"--seed must lie in 0..2^63-1, got {args.seed}")
-    needs = {"strength": "init", "invert": "init", "image_cfg": "edit"}
+    needs = {"strength": "init", "invert": "init", "mask": "init", "image_cfg": "edit"}
     for option, other in needs.items():
         if getattr(args, option) not in (None, False) and getattr(args, other) is None:
             raise InputError(f"--{option.replace('_', '-')} has no use without --{other}")
