@@ -16,7 +16,6 @@ from benchmarks.environment import save
 from benchmarks.models import load
 from benchmarks.timing import alternate
 from zs2.attention import FrameAttention, Share
-from zs2.condition import Condition
 from zs2.device import DTYPES, pick_device, pick_dtype
 from zs2.pipeline import Pipeline
 from zs2.weights import SMALL
@@ -28,7 +27,7 @@ def measure(pipe: Pipeline, frames: int, size: int, seconds: float) -> dict[str,
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(2 * frames, *pipe.latent_shape((size, size)), generator=generator)
     rows = rows.to(pipe.device, pipe.dtype)
-    condition = Condition(pipe.encode(["", "a bear dancing on the street"]))
+    condition = pipe.encode(["", "a bear dancing on the street"])
     condition = pipe.weights.unet.prepare(condition)
     t = torch.tensor(500, device=pipe.device)
     kinds = {

@@ -9,8 +9,10 @@ from torch import nn
 
 import zs2
 from zs2.models.clip import CLIPText, CLIPTextConfig
+from zs2.models.text import Text, Tower
 from zs2.models.tokenizer import Tokenizer
-from zs2.models.unet import UNet, UNetConfig
+from zs2.models.unet import UNet
+from zs2.models.unet_config import UNetConfig
 from zs2.models.vae import VAE, VAEConfig
 from zs2.pipeline import Pipeline
 from zs2.schedule import Schedule
@@ -36,9 +38,9 @@ def load(model: Path | None, device: torch.device, dtype: torch.dtype) -> Pipeli
     if model is not None:
         name = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
         return zs2.load(model, device=str(device), dtype=name)
+    words = Tokenizer.load(SMALL / "tokenizer")
     weights = Weights(
-        tokenizer=Tokenizer.load(SMALL / "tokenizer"),
-        text_encoder=random_network(CLIPText, CLIPTextConfig(), device, dtype),
+        text=Text((Tower(words, random_network(CLIPText, CLIPTextConfig(), device, dtype)),)),
         unet=random_network(UNet, UNetConfig(), device, dtype),
         vae=random_network(VAE, VAEConfig(), device, dtype),
         schedule=Schedule(),
@@ -83,12 +85,12 @@ def diffusers_pipeline(name: str, pipe: Pipeline, copy: bool) -> Any:
     if copy:
         vae.to(memory_format=torch.contiguous_format)
     with torch.device("meta"):
-        text = CLIPTextModel(TheirTextConfig(**asdict(weights.text_encoder.config)))
+        text = CLIPTextModel(TheirTextConfig(**asdict(weights.text.towers[0].encoder.config)))
     # A buffer of positions is theirs alone.
     positions = next(m for m in text.modules() if hasattr(m, "position_ids"))
     positions.position_ids = torch.arange(positions.position_ids.shape[-1])[None]
     # Newer transformers leave the prefix out.
-    ours = weights.text_encoder.state_dict()
+    ours = weights.text.towers[0].encoder.state_dict()
     if not next(iter(text.state_dict())).startswith("text_model."):
         ours = {key.removeprefix("text_model."): tensor for key, tensor in ours.items()}
     text.load_state_dict(ours, assign=True)

@@ -25,7 +25,6 @@ from benchmarks.environment import save
 from benchmarks.models import diffusers_pipeline, diffusers_unet, load
 from benchmarks.timing import alternate
 from zs2.attention import FrameAttention, Share
-from zs2.condition import Condition
 from zs2.denoise import Whole
 from zs2.device import DTYPES, peak_memory, pick_device, pick_dtype
 from zs2.estimate import clip_memory
@@ -75,8 +74,8 @@ def phases(pipe: Pipeline, size: int, frames: int, compare: bool, compile: bool)
     shape = pipe.latent_shape((size, size))
     noise = sample_noise(DependencyNoise(), [1], frames, shape, device)
     rows = torch.cat([noise[0], noise[0]]).to(pipe.dtype)  # both guidance branches
-    context = pipe.encode(["", PROMPT])
-    condition = unet.prepare(Condition(context))  # once a clip
+    told = pipe.encode(["", PROMPT])
+    condition = unet.prepare(told)  # once a clip
     t = torch.tensor(500, device=device)
 
     def step(attention: FrameAttention, unet: Callable[..., Tensor] = unet) -> Tensor:
@@ -98,7 +97,7 @@ def phases(pipe: Pipeline, size: int, frames: int, compare: bool, compile: bool)
     difference = None
     if compare:
         theirs = diffusers_unet(unet)
-        spread = context.repeat_interleave(frames, 0)
+        spread = told.prompt.repeat_interleave(frames, 0)
         calls["diffusers"] = lambda: theirs(rows, t, spread).sample
         if compile:
             theirs_compiled = torch.compile(theirs)

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from zs2 import sample
 from zs2.cli import make
 from zs2.models.clip import CLIPText, CLIPTextConfig
-from zs2.models.unet import UNet, UNetConfig
+from zs2.models.text import Text, Tower
+from zs2.models.unet import UNet
+from zs2.models.unet_config import UNetConfig
 from zs2.models.vae import VAE, VAEConfig
 from zs2.pipeline import Pipeline
 from zs2.schedule import Schedule
@@ -61,8 +63,7 @@ def random_pipe() -> Pipeline:
         num_attention_heads=4,
     )
     weights = Weights(
-        tokenizer=Letters(),  # type: ignore[arg-type]
-        text_encoder=scramble(CLIPText(text), 1),  # type: ignore[arg-type]
+        text=Text((Tower(Letters(), scramble(CLIPText(text), 1)),)),  # type: ignore[arg-type]
         unet=scramble(UNet(unet), 2),  # type: ignore[arg-type]
         vae=scramble(VAE(VAEConfig(block_out_channels=(32, 32), layers_per_block=1)), 3),  # type: ignore[arg-type]
         schedule=Schedule(),

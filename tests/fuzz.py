@@ -39,7 +39,8 @@ from zs2.errors import InputError
 from zs2.media import read_clip, read_settings, save
 from zs2.models.clip import CLIPText, CLIPTextConfig
 from zs2.models.tokenizer import END, START, Tokenizer
-from zs2.models.unet import UNet, UNetConfig
+from zs2.models.unet import UNet
+from zs2.models.unet_config import UNetConfig
 from zs2.models.vae import VAE, VAEConfig
 from zs2.schedule import Schedule
 

@@ -197,8 +197,11 @@ MUTATIONS = [
         "pipeline.py",
         "pipeline_settings pipeline pipeline_noise",
         [
-            ("self.encode([negative] * len(prompts))", 'self.encode([""] * len(prompts))'),
-            ('negative if len(branches) > 1 else ""', "negative"),
+            (
+                "self.encode([negative] * len(prompts), size)",
+                'self.encode([""] * len(prompts), size)',
+            ),
+            ("negative if len(branches) > 1 else None", "negative"),
             (
                 "spacing or usual_spacing(sampler, schedule.timestep_spacing)",
                 "spacing or schedule.timestep_spacing",
@@ -375,14 +378,30 @@ MUTATIONS = [
         ],
     ),
     (
-        "models/unet.py",
+        "models/transformer.py",
         "unet",
         [
             ("channels, eps=1e-6)", "channels, eps=1e-5)"),
             ("self.norm1 = nn.LayerNorm(channels)", "self.norm1 = nn.LayerNorm(channels, 1e-6)"),
             ("self.norm2 = nn.LayerNorm(channels)", "self.norm2 = nn.LayerNorm(channels, 1e-6)"),
             ("self.norm3 = nn.LayerNorm(channels)", "self.norm3 = nn.LayerNorm(channels, 1e-6)"),
+            ("self.heads, self.upcast)", "self.heads)"),
+            ("F.gelu(F.linear(x, wg, bg))", 'F.gelu(F.linear(x, wg, bg), approximate="tanh")'),
+            ("condition.cross.get(self.attn2) or ", ""),
+        ],
+    ),
+    ("models/unet_config.py", "unet", [("norm_eps: float = 1e-5", "norm_eps: float = 1e-6")]),
+    (
+        "models/unet.py",
+        "unet",
+        [
             ("widths[0], config.norm_eps)", "widths[0], 1e-5)"),
+            ("config.depths[last - i]", "config.depths[i]"),
+            ("config.heads[-1], config.depths[-1]", "config.heads[-1], config.depths[0]"),
+            (
+                "added.repeat_interleave(len(x) // len(added), 0)",
+                "added.repeat(len(x) // len(added), 1)",
+            ),
             (
                 "ResnetBlock(i, o, groups=config.norm_num_groups, eps=config.norm_eps,",
                 "ResnetBlock(i, o, groups=config.norm_num_groups, eps=1e-5,",
@@ -391,17 +410,12 @@ MUTATIONS = [
                 "channels, channels, groups=config.norm_num_groups, eps=config.norm_eps,",
                 "channels, channels, groups=config.norm_num_groups, eps=1e-5,",
             ),
-            ("norm_eps: float = 1e-5", "norm_eps: float = 1e-6"),
-            ("self.heads, self.upcast)", "self.heads)"),
-            ("F.gelu(F.linear(x, wg, bg))", 'F.gelu(F.linear(x, wg, bg), approximate="tanh")'),
             (
                 "torch.cat([x, condition.channels.flatten(0, 1)]",
                 "torch.cat([condition.channels.flatten(0, 1), x]",
             ),
-            ("condition.cross.get(self.attn2) or ", ""),
             ("config.heads[last - i]", "config.heads[i]"),
             ("skips[-1].shape[-2:]", "[2 * side for side in x.shape[-2:]]"),
-            ("angle = t.float()[:, None]", "angle = t.floor()[:, None]"),
             ("skips += [width] * (layers + (i < last))", "skips += [width] * (layers + 1)"),
         ],
     ),
@@ -410,6 +424,7 @@ MUTATIONS = [
         "unet vae",
         [
             ("    if upcast:\n", "    if False:\n"),
+            ("angle = values.float()", "angle = values.floor()"),
             ("F.pad(x, (0, 1, 0, 1))", "F.pad(x, (1, 0, 1, 0))"),
         ],
     ),
@@ -422,6 +437,16 @@ MUTATIONS = [
             ("logvar.clamp(-30, 20)", "logvar.clamp(-20, 20)"),
             ("attend(self.to_q(h), self.to_k(h),", "attend(self.to_k(h), self.to_q(h),"),
             ("2 ** (len(self.block_out_channels) - 1)", "8"),
+        ],
+    ),
+    (
+        "models/text.py",
+        "text",
+        [
+            ("layers[-2]", "layers[-1]"),
+            ("[height, width, 0, 0, height, width]", "[width, height, 0, 0, width, height]"),
+            ("text.final_layer_norm(layers[-1])", "layers[-1]"),
+            ("zeros = torch.zeros_like(empty.prompt)", "zeros = empty.prompt"),
         ],
     ),
     (

@@ -29,6 +29,20 @@ SD21_UNET = {
     "use_linear_projection": True,
     "upcast_attention": True,
 }
+SDXL_UNET = {
+    "sample_size": 128,
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", *("CrossAttnDownBlock2D",) * 2),
+    "up_block_types": (*("CrossAttnUpBlock2D",) * 2, "UpBlock2D"),
+    "layers_per_block": 2,
+    "cross_attention_dim": 2048,
+    "attention_head_dim": (5, 10, 20),
+    "transformer_layers_per_block": (1, 2, 10),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
 SMALL_UNET = {
     "sample_size": 8,
     "block_out_channels": (32, 64),
@@ -50,6 +64,15 @@ SMALL_SD21 = {
     "cross_attention_dim": 40,
     "attention_head_dim": (2, 4, 8, 8),
 }
+SMALL_SDXL = {
+    **SDXL_UNET,
+    "block_out_channels": (32, 32, 64),
+    "cross_attention_dim": 40,
+    "attention_head_dim": (2, 4, 8),
+    "transformer_layers_per_block": (1, 2, 3),
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 24 + 6 * 8,
+}
 SD15_TEXT = {
     "vocab_size": 49408,
     "hidden_size": 768,
@@ -58,6 +81,15 @@ SD15_TEXT = {
     "num_attention_heads": 12,
     "hidden_act": "quick_gelu",
     "eos_token_id": 2,
+}
+SDXL_TEXT_2 = {
+    **SD15_TEXT,
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "hidden_act": "gelu",
+    "projection_dim": 1280,
 }
 SD21_TEXT = {
     **SD15_TEXT,

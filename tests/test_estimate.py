@@ -8,7 +8,7 @@ import torch
 
 from zs2.denoise import Whole
 from zs2.estimate import clip_memory
-from zs2.models.unet import UNetConfig
+from zs2.models.unet_config import UNetConfig
 from zs2.models.vae import VAEConfig
 
 LATENT = (4, 64, 64)

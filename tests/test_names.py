@@ -3,7 +3,7 @@
 import pytest
 
 from zs2.checkpoint.names import HARMLESS, compvis_name, current_name
-from zs2.models.unet import UNetConfig
+from zs2.models.unet_config import UNetConfig
 from zs2.models.vae import VAEConfig
 
 UNET = {

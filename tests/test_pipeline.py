@@ -11,7 +11,6 @@ import torch
 import zs2
 from zs2 import denoise, media, shot
 from zs2.attention import FrameAttention, Share
-from zs2.condition import Condition
 from zs2.denoise import Whole
 from zs2.errors import NumericalError
 from zs2.models.unet import UNet
@@ -34,7 +33,7 @@ def test_frame_1_is_the_still_of_the_same_seed(random_pipe):
 def test_a_still_is_plain_ddim_with_guidance(random_pipe, negative):
     weights = random_pipe.weights
     x = sample_noise(IndependentNoise(), [3], 1, (4, 8, 8))[:, 0]
-    prompt, empty = (Condition(random_pipe.encode([text])) for text in ("a ball", negative))
+    prompt, empty = (random_pipe.encode([text]) for text in ("a ball", negative))
     for here, there in pairwise(weights.schedule.levels(4)):
         e_prompt = weights.unet(x, torch.tensor(here.t), prompt)
         e_empty = weights.unet(x, torch.tensor(here.t), empty)

@@ -183,7 +183,7 @@ def test_an_interrupted_run_leaves_nothing(run, tmp_path, monkeypatch, stop, sta
 
 
 def test_too_little_memory_is_one_sentence(run, tmp_path, random_pipe, monkeypatch):
-    monkeypatch.setattr(random_pipe, "encode", lambda _: torch.empty(1 << 50))
+    monkeypatch.setattr(random_pipe, "encode", lambda *_: torch.empty(1 << 50))
     status, out, err = run("a ball", "-o", "a.gif")
     assert status == 1
     assert not out
@@ -268,9 +268,9 @@ def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
 def test_no_clip_is_lost_when_its_name_is_taken_meanwhile(run, tmp_path, random_pipe, monkeypatch):
     encode = random_pipe.encode
 
-    def meanwhile(prompts):
+    def meanwhile(*given):
         (tmp_path / "a.gif").write_text("mine")
-        return encode(prompts)
+        return encode(*given)
 
     monkeypatch.setattr(random_pipe, "encode", meanwhile)
     status, out, err = run("a ball", "--frames", 2, "-o", "a.gif")
@@ -311,7 +311,7 @@ def test_a_prompt_of_two_dashes(run, tmp_path):
 
 
 def test_a_machine_that_cannot_compile_is_one_sentence(run, tmp_path, random_pipe, monkeypatch):
-    def fail(_):
+    def fail(*_):
         raise TorchDynamoException("InvalidCxxCompiler: none was found\n\nSet TORCH_LOGS for more")
 
     monkeypatch.setattr(random_pipe, "encode", fail)

@@ -101,7 +101,7 @@ def test_diffusers_makes_the_same_frames(editor, theirs, cfg, image_cfg):
         features=[Edit(FRAMES[:1], image_cfg)],
     )
     noise = shot_of(editor, "make it red", frames=3, seed=3).noise(0, 3)[0]
-    told, negative = editor.encode(["make it red"]), editor.encode(["blur"])
+    told, negative = editor.encode(["make it red", "blur"]).prompt.chunk(2)
     z = editor.picture(FRAMES) / editor.weights.vae.config.scaling_factor
     made = [
         theirs(
@@ -139,9 +139,9 @@ def test_travel_is_told_to_the_branch_of_the_text_alone(editor):
     for shot in either:
         neither, image, both = (branch.condition for branch in shot.branches)
         assert both.prompt.ndim == 4
-        assert torch.equal(both.prompt[0, 2], editor.encode(["b"])[0])
-        assert torch.equal(neither.prompt, editor.encode(["n"]))
-        assert torch.equal(image.prompt, editor.encode(["n"]))
+        assert torch.equal(both.prompt[0, 2], editor.encode(["b"]).prompt[0])
+        assert torch.equal(neither.prompt, editor.encode(["n"]).prompt)
+        assert torch.equal(image.prompt, editor.encode(["n"]).prompt)
         assert not neither.channels.any()
         assert torch.equal(image.channels, both.channels)
         total = torch.tensor([branch.weights for branch in shot.branches]).sum(0)

@@ -16,18 +16,18 @@ def prompts(pipe, feature, frames=7, text="one", **options):
 
 
 def test_key_frames_are_the_texts_and_between_are_lines(random_pipe):
-    one, two, three = random_pipe.encode(["one", "two", "three"])
+    one, two, three = random_pipe.encode(["one", "two", "three"]).prompt
     negative, own = prompts(random_pipe, Travel({6: "three", 2: "two"}), negative="no")
     path = own.condition.prompt[0]
     for frame, text in {0: one, 2: two, 6: three}.items():
         assert torch.equal(path[frame], text)
     assert torch.allclose(path[1], (one + two) / 2, atol=1e-6)
     assert torch.allclose(path[3], 0.75 * two + 0.25 * three, atol=1e-6)
-    assert torch.equal(negative.condition.prompt, random_pipe.encode(["no"]))
+    assert torch.equal(negative.condition.prompt, random_pipe.encode(["no"]).prompt)
 
 
 def test_the_last_prompt_stays_and_the_first_may_be_told(random_pipe):
-    zero, two = random_pipe.encode(["zero", "two"])
+    zero, two = random_pipe.encode(["zero", "two"]).prompt
     [own] = prompts(random_pipe, Travel({0: "zero", 2: "two"}), cfg=1)
     path = own.condition.prompt[0]
     assert torch.equal(path[0], zero)

@@ -10,8 +10,10 @@ from parity import (
     EXACT,
     SD15_UNET,
     SD21_UNET,
+    SDXL_UNET,
     SMALL_SD15,
     SMALL_SD21,
+    SMALL_SDXL,
     SMALL_UNET,
     TOLERANCE,
     error,
@@ -22,8 +24,10 @@ from torch._dynamo.testing import CompileCounter
 from benchmarks.momentum_in_diffusers import MomentumProcessor
 from zs2.attention import FrameAttention, Share
 from zs2.condition import Condition
-from zs2.models import unet
-from zs2.models.unet import UNet, UNetConfig
+from zs2.models import transformer
+from zs2.models.layers import waves
+from zs2.models.unet import UNet
+from zs2.models.unet_config import UNetConfig
 
 
 def pair(config: dict) -> tuple[UNet, UNet2DConditionModel]:
@@ -73,6 +77,61 @@ def test_more_channels_come_after_the_latents():
     channels = torch.randn(1, 3, 4, 6, 5, generator=torch.Generator().manual_seed(3))
     expected = theirs(torch.cat([x, channels[0]], dim=1), t, context).sample
     assert error(ours(x, t, Condition(context[None], channels)), expected) <= TOLERANCE
+
+
+def compare_sdxl(config: dict, dtype: torch.dtype) -> float:
+    """Two clips of two frames: the rows of a clip are told the same."""
+    ours, theirs = (network.to(dtype) for network in pair(config))
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(4, 4, 8, 12, generator=generator).to(dtype)
+    context = torch.randn(2, 7, config["cross_attention_dim"], generator=generator).to(dtype)
+    width = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
+    pooled = torch.randn(2, width, generator=generator).to(dtype)
+    sizes = torch.tensor([[64, 96, 0, 8, 64, 96], [512, 768, 4, 0, 64, 96]])
+    told = waves(sizes, config["addition_time_embed_dim"]).flatten(1).to(dtype)
+    condition = Condition(context, added=torch.cat([pooled, told], dim=1))
+    expected = theirs(
+        x,
+        torch.tensor(500),
+        context.repeat_interleave(2, 0),
+        added_cond_kwargs={
+            "text_embeds": pooled.repeat_interleave(2, 0),
+            "time_ids": sizes.repeat_interleave(2, 0),
+        },
+    ).sample
+    prepared = ours.prepare(condition)
+    return error(ours(x, torch.tensor(500), prepared), expected)
+
+
+@torch.inference_mode()
+def test_small_sdxl():
+    assert compare_sdxl(SMALL_SDXL, torch.float64) <= EXACT
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_real_sdxl():
+    assert compare_sdxl(SDXL_UNET, torch.float32) <= TOLERANCE
+
+
+@torch.inference_mode()
+def test_what_is_added_may_differ_by_frame():
+    ours, _ = pair(SMALL_SDXL)
+    generator = torch.Generator().manual_seed(1)
+    x, context = torch.randn(3, 4, 8, 8, generator=generator), torch.randn(1, 3, 7, 40)
+    added, t = torch.randn(1, 3, 72, generator=generator), torch.tensor(500)
+    whole = Condition(context, added=added)
+    alone = [ours(x[i : i + 1], t, whole.at(i, i + 1)) for i in range(3)]
+    assert error(ours(x, t, whole), torch.cat(alone)) <= TOLERANCE
+
+
+def test_what_is_added_must_fit():
+    with pytest.raises(ValueError, match="takes 72 values beside the prompt and is given 0"):
+        pair(SMALL_SDXL)[0].prepare(Condition(torch.zeros(1, 7, 40)))
+    with pytest.raises(ValueError, match="takes 0 values beside the prompt and is given 72"):
+        pair(SMALL_UNET)[0].prepare(Condition(torch.zeros(1, 7, 24), added=torch.zeros(1, 72)))
+    with pytest.raises(ValueError, match="addition_embed_type image .* is not supported"):
+        UNet(UNetConfig(addition_embed_type="image"))
 
 
 @torch.inference_mode()
@@ -250,12 +309,12 @@ def test_clips_of_a_batch_do_not_mix(shared):
 )
 def test_the_feed_forward_goes_in_parts(monkeypatch, cache, parts):
     generator = torch.Generator().manual_seed(0)
-    ff, x = unet.FeedForward(8), torch.randn(5, 6, 8, generator=generator)
+    ff, x = transformer.FeedForward(8), torch.randn(5, 6, 8, generator=generator)
     hidden, gate = F.linear(x, ff.net[0].proj.weight, ff.net[0].proj.bias).chunk(2, dim=-1)
     whole = ff.net[2](hidden * F.gelu(gate))
     sizes = []
     ff.net[0].register_forward_pre_hook(lambda _, x: sizes.append(len(x[0])))
-    monkeypatch.setattr(unet, "CPU_CACHE", cache)
+    monkeypatch.setattr(transformer, "CPU_CACHE", cache)
     assert error(ff(x), whole) <= TOLERANCE
     assert sizes == parts
 

@@ -16,7 +16,8 @@ from zs2.checkpoint.header import read_header
 from zs2.checkpoint.load import load_clip, load_weights, single_file_names
 from zs2.checkpoint.names import compvis_name
 from zs2.models.clip import CLIPText, CLIPTextConfig
-from zs2.models.unet import UNet, UNetConfig
+from zs2.models.unet import UNet
+from zs2.models.unet_config import UNetConfig
 from zs2.models.vae import VAE, VAEConfig
 
 
@@ -28,7 +29,7 @@ def test_a_folder_as_diffusers_writes_it(written):
     assert all(theirs[k].equal(ours[k]) for k in theirs)
     assert weights.schedule.prediction_type == "v_prediction"
     assert weights.defaults.size == 16
-    assert weights.tokenizer.encode(["a"]).shape == (1, 77)
+    assert weights.text.towers[0].tokenizer.encode(["a"]).shape == (1, 77)
     assert not any(p.requires_grad for p in weights.unet.parameters())
 
 
@@ -38,9 +39,9 @@ def test_prediction_can_be_told(written):
 
 
 def test_a_tokenizer_that_was_told_is_remembered(written):
-    assert load_weights(written).vocabulary is None
+    assert load_weights(written).settings["tokenizer"] is None
     weights = load_weights(written, tokenizer=written / "tokenizer")
-    assert weights.vocabulary == str(written / "tokenizer")
+    assert weights.settings["tokenizer"] == str(written / "tokenizer")
 
 
 def test_dtype_is_cast_on_the_way(written):
@@ -86,7 +87,7 @@ def test_old_names(folder):
     weights = load_weights(folder)
     q = "decoder.mid_block.attentions.0.to_q.weight"
     assert weights.vae.state_dict()[q].equal(vae[q])
-    norm = weights.text_encoder.state_dict()["text_model.final_layer_norm.weight"]
+    norm = weights.text.towers[0].encoder.state_dict()["text_model.final_layer_norm.weight"]
     assert norm.equal(text["final_layer_norm.weight"])
 
 
@@ -149,7 +150,7 @@ def test_a_single_file_and_a_folder_give_the_same_tensors(tmp_path, bare):
     for model, loaded in (
         (UNet, weights.unet),
         (VAE, weights.vae),
-        (CLIPText, weights.text_encoder),
+        (CLIPText, weights.text.towers[0].encoder),
     ):
         for key, tensor in loaded.state_dict().items():
             assert tensor.equal(ours[model, key]), key
@@ -209,7 +210,13 @@ def read_by_diffusers(folder: Path):
 
 def test_a_tokenizer_can_be_told(folder, tmp_path):
     shutil.move(folder / "tokenizer", tmp_path / "words")
-    assert load_weights(folder, tokenizer=tmp_path / "words").tokenizer.encode(["a"]).shape[1] == 77
+    assert (
+        load_weights(folder, tokenizer=tmp_path / "words")
+        .text.towers[0]
+        .tokenizer.encode(["a"])
+        .shape[1]
+        == 77
+    )
     refused(folder, "absent does not exist", tokenizer=tmp_path / "absent")
 
 

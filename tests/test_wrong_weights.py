@@ -359,7 +359,7 @@ def test_a_key_that_is_left_out_means_what_it_means_to_transformers(folder):
     values = json.loads(where.read_text())
     del values["num_attention_heads"]
     where.write_text(json.dumps(values))
-    assert load_weights(folder).text_encoder.config.num_attention_heads == 8
+    assert load_weights(folder).text.towers[0].encoder.config.num_attention_heads == 8
 
 
 def test_quantised_weights_are_named(folder):

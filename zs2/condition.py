@@ -15,6 +15,8 @@ class Condition:
 
     Attributes:
         prompt: embeddings [B, 77, D], or one for each frame [B, F, 77, D].
+        added: [B, E], or one for each frame [B, F, E], added to the timestep's embedding (SDXL: the
+            pooled prompt and the picture's size).
         channels: [B, F, c, h, w], joined to the latents (Instruct-Pix2Pix: the picture to edit).
         cross: what each cross-attention makes of a prompt that all frames share: its keys and
             values, each [B, 77, C], made once a clip by `UNet.prepare`.
@@ -22,14 +24,16 @@ class Condition:
 
     prompt: Tensor
     channels: Tensor | None = None
+    added: Tensor | None = None
     cross: Mapping[nn.Module, KeysValues] = field(default_factory=dict)
 
     def at(self, start: int, stop: int) -> "Condition":
         """The condition of frames start .. stop-1."""
         return replace(
             self,
-            prompt=self.prompt[:, start:stop] if self.prompt.ndim == 4 else self.prompt,
+            prompt=_cut(self.prompt, 4, start, stop),
             channels=None if self.channels is None else self.channels[:, start:stop],
+            added=None if self.added is None else _cut(self.added, 3, start, stop),
         )
 
     @staticmethod
@@ -39,11 +43,28 @@ class Condition:
         Raises:
             ValueError: some have channels and some have none.
         """
-        prompts = [c.prompt for c in conditions]
-        frames = next((p.shape[1] for p in prompts if p.ndim == 4), None)
-        if frames:  # prompts that do not change stand beside one that does
-            prompts = [p if p.ndim == 4 else p[:, None].expand(-1, frames, -1, -1) for p in prompts]
+        prompt = _joined([c.prompt for c in conditions], 4)
         channels = [c.channels for c in conditions if c.channels is not None]
+        added = [c.added for c in conditions if c.added is not None]
         if len(channels) not in (0, len(conditions)):
             raise ValueError("some branches have channels and some have none: give all or none")
-        return Condition(torch.cat(prompts), torch.cat(channels) if channels else None)
+        return Condition(
+            prompt,
+            torch.cat(channels) if channels else None,
+            _joined(added, 3) if added else None,
+        )
+
+
+def _cut(x: Tensor, per_frame: int, start: int, stop: int) -> Tensor:
+    """Some frames of what has `per_frame` dimensions where it differs by frame."""
+    return x[:, start:stop] if x.ndim == per_frame else x
+
+
+def _joined(parts: list[Tensor], per_frame: int) -> Tensor:
+    """Batches in one; what does not change over the frames stands beside what does."""
+    frames = next((p.shape[1] for p in parts if p.ndim == per_frame), None)
+    if frames:
+        parts = [
+            p if p.ndim == per_frame else p[:, None].expand(-1, frames, *p.shape[1:]) for p in parts
+        ]
+    return torch.cat(parts)

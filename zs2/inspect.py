@@ -60,8 +60,8 @@ def command_line(settings: Mapping[str, object]) -> str:
 
 
 def _given(settings: Mapping[str, object]) -> dict[str, object]:
-    """The settings that say something; 0 does."""
-    return {k: v for k, v in settings.items() if v is not None and v is not False and v != ""}
+    """The settings that say something; 0 and the empty negative prompt do."""
+    return {k: v for k, v in settings.items() if v is not None and v is not False}
 
 
 def _text(value: object) -> str:

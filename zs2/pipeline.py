@@ -29,7 +29,7 @@ from zs2.noise import DependencyNoise, correlation
 from zs2.samplers import Sampler, ddim, usual_spacing, usual_steps
 from zs2.shot import Clip, Noise, Shot, guidance
 from zs2.timeline import PerFrame, whole
-from zs2.weights import SMALL, Weights
+from zs2.weights import SMALL, Adapter, Weights
 
 Feature = Callable[["Pipeline", Shot], Shot]
 """What changes a shot before it is run: see `zs2.shots`."""
@@ -49,7 +49,7 @@ class Pipeline:
         self,
         prompt: str | Sequence[str],
         *,
-        negative: str = "",
+        negative: str | None = None,
         frames: int = 8,
         size: int | tuple[int, int] | None = None,
         steps: int | None = None,
@@ -70,7 +70,8 @@ class Pipeline:
         """Sample one clip, or one for each of several prompts (section 5, Algorithm 1).
 
         Args:
-            negative: what to steer away from, where guidance is on.
+            negative: what to steer away from, where guidance is on; None is what the model learnt
+                for no prompt: of SDXL zeros, as in diffusers. "" is the empty prompt, as in A1111.
             frames: F, at least 1; 1 makes a still, and frame 1 of a clip is that still.
             size: (width, height) in pixels, or one side, multiples of `self.multiple`.
             steps, cfg: steps and guidance scale; None takes the model's own. 1 is no guidance.
@@ -96,7 +97,7 @@ class Pipeline:
             NumericalError: NaN or Inf appeared; the step is named.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
-        if not prompts or not all(isinstance(text, str) for text in (*prompts, negative)):
+        if not prompts or not all(isinstance(text, str) for text in (*prompts, negative or "")):
             raise ValueError("give one prompt or a list of them, and one negative, as strings")
         frames = whole("frames", frames, 1)
         defaults, schedule = self.weights.defaults, self.weights.schedule
@@ -113,14 +114,17 @@ class Pipeline:
 
         shape = self.latent_shape(size)
         eps = Noise(noise, _seeds(seed, prompts), frames, shape, self.device, rng, latents)
-        said = Condition(self.encode(prompts))
-        against = Condition(self.encode([negative] * len(prompts)))
+        said = self.encode(prompts, size)
+        if negative is None:
+            against = self.weights.text.nothing(len(prompts), _sides(size))
+        else:
+            against = self.encode([negative] * len(prompts), size)
         branches = guidance(cfg, frames, said, against)
         spacing = spacing or usual_spacing(sampler, schedule.timestep_spacing)
         told = {
             **settings.of_model(self.weights, self.dtype),
             **settings.of_method(noise, attention, sampler),
-            "negative": negative if len(branches) > 1 else "",
+            "negative": negative if len(branches) > 1 else None,
             "frames": frames,
             "size": "{}x{}".format(*_sides(size)),
             "steps": steps,
@@ -195,11 +199,18 @@ class Pipeline:
         width, height = (side // self.multiple for side in _sides(size))
         return self.weights.vae.config.latent_channels, height, width
 
+    def pixels(self, shot: Shot) -> tuple[int, int]:
+        """(width, height) of a shot's frames."""
+        _, height, width = shot.noise.shape
+        return width * self.multiple, height * self.multiple
+
     @torch.inference_mode()
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts to embeddings [B, 77, D]."""
-        ids = self.weights.tokenizer.encode(list(prompts)).to(self.device)
-        return self.weights.text_encoder(ids)
+    def encode(
+        self, prompts: Sequence[str], size: int | tuple[int, int] | None = None
+    ) -> Condition:
+        """What B prompts say, for pictures of (width, height) pixels, or of the model's own."""
+        size = self.weights.defaults.size if size is None else size
+        return self.weights.text(prompts, _sides(size))
 
     @torch.inference_mode()
     def picture(self, frames: Tensor) -> Tensor:
@@ -239,6 +250,7 @@ def load(
     dtype: str = "auto",
     prediction: str | None = None,
     tokenizer: str | Path | None = None,
+    adapters: Sequence[Adapter] = (),
     compile: bool = False,
 ) -> Pipeline:
     """A pipeline from a checkpoint: a folder, a single file, or a hub id; by default the small one.
@@ -248,6 +260,7 @@ def load(
         dtype: auto, fp32, bf16 or fp16.
         prediction: epsilon or v, in place of what the checkpoint says.
         tokenizer: a folder with CLIP's vocabulary, for single files.
+        adapters: what changes the checkpoint, in this order.
         compile: let torch.compile make the UNet faster. The first clip of each shape waits for it.
 
     Raises:
@@ -258,6 +271,8 @@ def load(
     weights = load_weights(
         model, device=chosen, dtype=kind, prediction=prediction, tokenizer=tokenizer
     )
+    for adapter in adapters:
+        weights = adapter(weights)
     if compile:
         weights.unet.compile()
     return Pipeline(weights, chosen, kind)

@@ -23,7 +23,7 @@ def of_model(weights: Weights, dtype: torch.dtype) -> dict[str, object]:
     return {
         "zs2": __version__,
         "model": weights.name,
-        "tokenizer": weights.vocabulary,
+        **weights.settings,
         "dtype": next(name for name, kind in DTYPES.items() if kind == dtype),
         "prediction": weights.schedule.prediction_type.removesuffix("_prediction"),
     }

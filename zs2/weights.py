@@ -1,10 +1,10 @@
 """A Stable Diffusion checkpoint in memory; `zs2.checkpoint` reads one from a path."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from zs2.models.clip import CLIPText
-from zs2.models.tokenizer import Tokenizer
+from zs2.models.text import Text
 from zs2.models.unet import UNet
 from zs2.models.vae import VAE
 from zs2.schedule import Schedule
@@ -36,18 +36,21 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Weights:
-    """The networks of a checkpoint, its words, and the diffusion that it was trained with.
+    """The networks of a checkpoint, and the diffusion that it was trained with.
 
     Attributes:
         name: the path or hub id it was loaded by; None is the small model.
-        vocabulary: the tokenizer's path, where it was told.
+        settings: what else it was made of, by the names of the command line's options.
     """
 
-    tokenizer: Tokenizer
-    text_encoder: CLIPText
+    text: Text
     unet: UNet
     vae: VAE
     schedule: Schedule
     defaults: Defaults
     name: str | None = None
-    vocabulary: str | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+Adapter = Callable[[Weights], Weights]
+"""What changes a checkpoint once, when it is loaded: a LoRA, another VAE, words of one's own."""

@@ -23,7 +23,8 @@ from weights.recipe.loop import fit, log
 from zs2.condition import Condition
 from zs2.models.clip import CLIP, CLIPTextConfig, CLIPVisionConfig
 from zs2.models.tokenizer import Tokenizer
-from zs2.models.unet import UNet, UNetConfig
+from zs2.models.unet import UNet
+from zs2.models.unet_config import UNetConfig
 from zs2.models.vae import VAE, VAEConfig
 from zs2.schedule import Schedule
 

@@ -8,7 +8,7 @@ from typing import Any
 from zs2.checkpoint.header import Entry
 from zs2.checkpoint.names import PREFIX
 from zs2.models.clip import CLIPTextConfig
-from zs2.models.unet import UNetConfig
+from zs2.models.unet_config import UNetConfig
 from zs2.models.vae import VAEConfig
 
 

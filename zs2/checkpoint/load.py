@@ -20,8 +20,10 @@ from zs2.checkpoint.names import HARMLESS, PREFIX, compvis_name, current_name
 from zs2.errors import InputError
 from zs2.json_file import read_json
 from zs2.models.clip import CLIP, CLIPText, CLIPTextConfig, CLIPVisionConfig
+from zs2.models.text import Text, Tower
 from zs2.models.tokenizer import Tokenizer
-from zs2.models.unet import UNet, UNetConfig
+from zs2.models.unet import UNet
+from zs2.models.unet_config import UNetConfig
 from zs2.models.vae import VAE, VAEConfig
 from zs2.schedule import Schedule
 from zs2.weights import SMALL, Defaults, Weights
@@ -72,14 +74,13 @@ def load_weights(
         factor = plans["vae"].config.factor
         raise InputError(f"{own}: size {defaults.size} must be a multiple of {factor} pixels")
     return Weights(
-        tokenizer=words,
-        text_encoder=plans["text_encoder"].build(CLIPText, device, dtype),
+        text=Text((Tower(words, plans["text_encoder"].build(CLIPText, device, dtype)),)),
         unet=plans["unet"].build(UNet, device, dtype),
         vae=plans["vae"].build(VAE, device, dtype),
         schedule=schedule,
         defaults=defaults,
         name=None if path == SMALL else str(model),
-        vocabulary=str(tokenizer) if tokenizer else None,
+        settings={"tokenizer": str(tokenizer) if tokenizer else None},
     )
 
 

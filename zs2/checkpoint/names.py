@@ -5,7 +5,7 @@ what older folders call it. Data, for `zs2.checkpoint.load`.
 import re
 from collections.abc import Iterator
 
-from zs2.models.unet import UNetConfig
+from zs2.models.unet_config import UNetConfig
 from zs2.models.vae import VAEConfig
 
 Pairs = Iterator[tuple[str, str]]

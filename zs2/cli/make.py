@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
         try:
             clip = pipe(
                 job.prompt,
-                negative=args.negative or "",
+                negative=args.negative,
                 frames=frames,
                 size=size,
                 steps=args.steps,

@@ -25,11 +25,13 @@ class CLIPTextConfig:
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
     eos_token_id: int = 2
+    projection_dim: int = 768
 
     OMITTED: ClassVar[dict[str, object]] = {
         "hidden_size": 512,
         "intermediate_size": 2048,
         "num_attention_heads": 8,
+        "projection_dim": 512,
     }
     """What a key that a file leaves out means to transformers, where our default is another."""
 
@@ -106,10 +108,12 @@ class Encoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
 
-    def forward(self, x: Tensor, causal: bool) -> Tensor:
+    def forward(self, x: Tensor, causal: bool) -> list[Tensor]:
+        """What goes into each layer and, at the end, what comes out of the last."""
+        hidden = [x]
         for layer in self.layers:
-            x = layer(x, causal)
-        return x
+            hidden.append(layer(hidden[-1], causal))
+        return hidden
 
 
 class TextEmbeddings(nn.Module):
@@ -129,21 +133,47 @@ class TextTransformer(nn.Module):
         self.encoder = Encoder(config)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
+    def layers(self, ids: Tensor) -> list[Tensor]:
+        """Token ids [B, 77] to what goes into each layer and comes out of the last, [B, 77, D]."""
+        return self.encoder(self.embeddings(ids), causal=True)
+
     def forward(self, ids: Tensor) -> Tensor:
-        return self.final_layer_norm(self.encoder(self.embeddings(ids), causal=True))
+        return self.final_layer_norm(self.layers(ids)[-1])
+
+
+def end_of(ids: Tensor, eos: int) -> Tensor:
+    """Where each text [B, 77] ends, [B]."""
+    # Older configurations say 2 for an end token whose id is in truth the vocabulary's highest.
+    return ids.argmax(-1) if eos == 2 else (ids == eos).int().argmax(-1)
 
 
 class CLIPText(nn.Module):
-    """The text encoder of a Stable Diffusion checkpoint."""
+    """A text encoder of a Stable Diffusion checkpoint.
 
-    def __init__(self, config: CLIPTextConfig) -> None:
+    Args:
+        projected: with the projection that SDXL's second one has.
+    """
+
+    def __init__(self, config: CLIPTextConfig, projected: bool = False) -> None:
         super().__init__()
         self.config = config
         self.text_model = TextTransformer(config)
+        if projected:
+            self.text_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.text_model.final_layer_norm.weight.device
 
     def forward(self, ids: Tensor) -> Tensor:
         """Token ids [B, 77] to embeddings [B, 77, D], after the final norm."""
         return self.text_model(ids)
+
+    def pooled(self, hidden: Tensor, ids: Tensor) -> Tensor:
+        """The last layer's output [B, 77, D] at each text's end, normed and projected: [B, P]."""
+        end = end_of(ids, self.config.eos_token_id)
+        normed = self.text_model.final_layer_norm(hidden[torch.arange(len(ids)), end])
+        return self.text_projection(normed)
 
 
 class VisionEmbeddings(nn.Module):
@@ -171,8 +201,8 @@ class VisionTransformer(nn.Module):
         self.post_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        x = self.encoder(self.pre_layrnorm(self.embeddings(pixels)), causal=False)
-        return self.post_layernorm(x[:, 0])
+        hidden = self.encoder(self.pre_layrnorm(self.embeddings(pixels)), causal=False)
+        return self.post_layernorm(hidden[-1][:, 0])
 
 
 class CLIP(nn.Module):
@@ -193,9 +223,7 @@ class CLIP(nn.Module):
     def encode_text(self, ids: Tensor) -> Tensor:
         """Token ids [B, 77] to unit vectors [B, P], taken at each text's end token."""
         hidden = self.text_model(ids)
-        # Older configurations say 2 for an end token whose id is in truth the vocabulary's highest.
-        eos = self.text_config.eos_token_id
-        end = ids.argmax(-1) if eos == 2 else (ids == eos).int().argmax(-1)
+        end = end_of(ids, self.text_config.eos_token_id)
         return F.normalize(self.text_projection(hidden[torch.arange(len(ids)), end]), dim=-1)
 
     def encode_image(self, pixels: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -65,6 +66,14 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         return self.conv(F.interpolate(x, size=size, mode="nearest"))
+
+
+def waves(values: Tensor, channels: int) -> Tensor:
+    """Numbers [..] as cosines, then sines, of `channels` / 2 frequencies each: [.., channels]."""
+    half = channels // 2
+    frequency = torch.exp(torch.arange(half, device=values.device) * (-math.log(10000) / half))
+    angle = values.float()[..., None] * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, upcast: bool = False) -> Tensor:

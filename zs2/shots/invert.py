@@ -51,7 +51,7 @@ class Invert:
         z = z.expand(len(shot.settings), -1, -1, -1, -1)  # (B, F, C, h, w)
         told = shot.branches[-1].condition
         if self.prompt is not None:
-            told = replace(told, prompt=pipe.encode([self.prompt] * len(z)))
+            told = pipe.encode([self.prompt] * len(z), pipe.pixels(shot))
         up = replace(
             shot,
             start=lambda start, stop: z[:, start:stop],

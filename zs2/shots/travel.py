@@ -1,11 +1,13 @@
 """Prompt travel: the prompt changes over the clip."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from zs2.condition import Condition
 from zs2.pipeline import Pipeline
 from zs2.shot import Shot
 
@@ -29,14 +31,21 @@ class Travel:
         for frame in self.prompts:
             if not 0 <= frame < shot.frames:
                 raise ValueError(f"a prompt at frame {frame}: the clip has 0..{shot.frames - 1}")
-        own = shot.branches[-1].condition.prompt  # (B, 77, D)
-        if own.ndim == 4:
+        own = shot.branches[-1].condition
+        if own.prompt.ndim == 4:
             raise ValueError("prompts travel once in a clip: put all of them into one plan")
-        points = {0: own} | {f: pipe.encode([text]) for f, text in sorted(self.prompts.items())}
-        path = travelled(points, shot.frames, len(own))
+        size = pipe.pixels(shot)
+        told = {f: pipe.encode([text], size) for f, text in sorted(self.prompts.items())}
+        points = {0: own} | told
+
+        def path(part: Callable[[Condition], Tensor]) -> Tensor:
+            return travelled({f: part(c) for f, c in points.items()}, shot.frames, len(own.prompt))
+
+        prompt = path(lambda c: c.prompt)
+        added = None if own.added is None else path(lambda c: cast(Tensor, c.added))
         branches = tuple(
-            replace(b, condition=replace(b.condition, prompt=path))
-            if b.condition.prompt is own
+            replace(b, condition=replace(b.condition, prompt=prompt, added=added))
+            if b.condition.prompt is own.prompt
             else b
             for b in shot.branches
         )
@@ -45,13 +54,13 @@ class Travel:
 
 
 def travelled(points: Mapping[int, Tensor], frames: int, batch: int) -> Tensor:
-    """Embeddings [B, F, 77, D] from those at key frames, each [1 or B, 77, D]."""
+    """Values [B, F, ..] from those at key frames, each [1 or B, ..]."""
     keys = sorted(points)
     path = []
     for frame in range(frames):
         before = max(k for k in keys if k <= frame)
         after = min((k for k in keys if k >= frame), default=before)
         share = (frame - before) / (after - before) if after > before else 0.0
-        first, last = (points[key].expand(batch, -1, -1) for key in (before, after))
+        first, last = (points[key].expand(batch, *points[key].shape[1:]) for key in (before, after))
         path.append(first.lerp(last, share))
     return torch.stack(path, dim=1)
