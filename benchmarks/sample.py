@@ -89,7 +89,7 @@ def phases(pipe: Pipeline, size: int, frames: int, compare: bool, compile: bool)
     }
     if device.type == "cuda":
         for name in ("momentum", "self"):
-            graph = Graph(lambda _, call=calls[name]: call())
+            graph = Graph(lambda _, call=calls[name]: call(), device)
             calls[f"{name}, graph"] = partial(graph, rows)
     if compile:
         compiled = torch.compile(unet)

@@ -49,6 +49,14 @@ def shot_of(branches, **changes):
     return Shot(**{**usual, **changes})
 
 
+def predicted(shot, x, t, chunk=F, together=True):
+    """The prediction for all frames, a chunk of them at a time."""
+    predict = Predictor(shot, CPU, together)
+    states = predict.nothing()
+    parts = [predict(x[:, i : i + chunk], t, i, states) for i in range(0, F, chunk)]
+    return torch.cat(parts, dim=1)
+
+
 def prompts(*shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
@@ -63,7 +71,7 @@ def test_every_frame_has_its_own_weights_and_prompt(chunk, together):
         Branch(tuple(w.tolist()), Condition(one)),
     ]
     x = torch.randn(B, F, 4, 2, 2, generator=torch.Generator().manual_seed(2))
-    made = Predictor(shot_of(branches), CPU, chunk, together)(x, torch.tensor(5))
+    made = predicted(shot_of(branches), x, torch.tensor(5), chunk, together)
     said = (1 - w) * two[:, :, 0] + w * one[:, :, 0, 0]  # (B, F)
     torch.testing.assert_close(made, x + said[..., None, None, None])
 
@@ -76,19 +84,22 @@ def test_guidance_is_added_up_in_float32():
         for w, p in zip((-6.4, 7.4), said, strict=True)
     ]
     for together in (True, False):
-        predict = Predictor(shot_of(branches), CPU, 2, together)
-        made = predict(torch.zeros(B, F, 4, 2, 2), torch.tensor(5))
+        made = predicted(
+            shot_of(branches), torch.zeros(B, F, 4, 2, 2), torch.tensor(5), 2, together
+        )
         assert made.dtype == torch.float32
         assert (made - (1 + 7.4 * 0.0078125)).abs().max() < 1e-6
 
 
 def test_the_states_are_made_once():
     """Where a recorded graph, and the next step, will find them."""
-    predict = Predictor(shot_of([Branch((1.0,) * F, Condition(prompts(B, 1, 1)))]), CPU, 2, True)
-    predict(torch.zeros(B, F, 4, 2, 2), torch.tensor(5))
-    (made,) = predict.states
-    predict(torch.zeros(B, F, 4, 2, 2), torch.tensor(4))
-    assert predict.states[0] is made
+    predict = Predictor(shot_of([Branch((1.0,) * F, Condition(prompts(B, 1, 1)))]), CPU, True)
+    states = predict.nothing()
+    predict(torch.zeros(B, 2, 4, 2, 2), torch.tensor(5), 0, states)
+    (made,) = states
+    assert made is not None
+    predict(torch.zeros(B, 2, 4, 2, 2), torch.tensor(5), 2, states)
+    assert states[0] is made
 
 
 def test_what_is_known_of_the_clean_latents_is_put_in():
@@ -99,11 +110,11 @@ def test_what_is_known_of_the_clean_latents_is_put_in():
         return torch.where(known > 0, known, x0)
 
     shot = shot_of([Branch((1.0,) * F, Condition(prompts(B, 1, 1)))], correct=correct)
-    x, predict = shot.start(0, F), Predictor(shot, CPU, F, True)
+    x = shot.start(0, F)
     steps = list(Whole()(shot))
-    for (here, there), (latents, clean) in zip(pairwise(shot.levels), steps, strict=True):
+    for (here, there), (latents, clean, *_) in zip(pairwise(shot.levels), steps, strict=True):
         a, b = here.alpha_bar, there.alpha_bar
-        x0 = (x - math.sqrt(1 - a) * predict(x, torch.tensor(here.t))) / math.sqrt(a)
+        x0 = (x - math.sqrt(1 - a) * predicted(shot, x, torch.tensor(here.t))) / math.sqrt(a)
         x0 = torch.where(known > 0, known, x0)
         eps = (x - math.sqrt(a) * x0) / math.sqrt(1 - a)  # what then has to be the noise
         x = math.sqrt(b) * x0 + math.sqrt(1 - b) * eps
@@ -127,9 +138,7 @@ def test_a_sampler_gets_the_shots_start_and_each_steps_noise():
     branches = [Branch((1.0,) * F, Condition(prompts(B, 1, 1)))]
     shot = shot_of(branches, sampler=sampler, start=lambda a, b: start[:, a:b])
     list(Whole()(shot))
-    for made, expected in zip(
-        got, (start, shot.noise.sample(1), shot.noise.sample(2)), strict=True
-    ):
+    for made, expected in zip(got, (start, shot.noise(0, F, 1), shot.noise(0, F, 2)), strict=True):
         assert made.equal(expected)
 
 

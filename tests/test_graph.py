@@ -26,7 +26,7 @@ def test_a_recorded_function_sees_each_new_input(monkeypatch):
     monkeypatch.setattr(torch.cuda, "graph", lambda _: nullcontext())
     monkeypatch.setattr(torch.cuda, "device_of", lambda _: nullcontext())
     calls, given = [], []
-    graph = Graph(lambda *inputs: calls.append(inputs) or double(*inputs))
+    graph = Graph(lambda *inputs: calls.append(inputs) or double(*inputs), torch.device("cuda"))
     for i in range(5):
         x, t = torch.full((3,), float(i)), torch.tensor(10 * i)
         given.append(x)
@@ -40,7 +40,7 @@ def test_a_recorded_function_sees_each_new_input(monkeypatch):
 @pytest.mark.parametrize("asked", [False, True])
 def test_the_loop_records_when_asked(random_pipe, monkeypatch, asked):
     recorded = []
-    monkeypatch.setattr(denoise, "Graph", lambda predict: recorded.append(predict) or predict)
+    monkeypatch.setattr(denoise, "Graph", lambda predict, _: recorded.append(predict) or predict)
     shot = shot_of(random_pipe, "a ball", frames=2, steps=2)
     assert len(list(Whole(graph=asked)(shot))) == 2
     assert len(recorded) == asked

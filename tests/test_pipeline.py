@@ -123,7 +123,7 @@ def test_a_gpu_draws_its_own_noise(random_pipe, monkeypatch, device, drawn):
     def stop(model, seeds, frames, shape, device, step, rng):
         raise RuntimeError(f"on {device}")
 
-    monkeypatch.setattr(shot, "sample_noise", stop)
+    monkeypatch.setattr(shot, "each_frame", stop)
     with pytest.raises(RuntimeError, match=f"on {drawn}"):
         Pipeline(random_pipe.weights, torch.device(device), torch.float32)("a ball", seed=1)
 

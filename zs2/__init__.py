@@ -23,31 +23,49 @@ Words:
 
     shot       what is to be made: a model, a start, branches of guidance, noise levels (`zs2.shot`)
     feature    changes a shot: a picture to start from, prompt travel, .. (`zs2.shots`)
-    order      runs a shot: all frames step by step, in chunks of any size (`zs2.denoise`)
+    order      runs a shot: all frames step by step (`zs2.denoise`), or a chunk of them through all
+               steps, then the next (`zs2.stream`)
     share      how frames share attention in one pass (`zs2.attention`)
 
 Rows of the UNet are frames: B clips with F frames are [B*F, C, h, w], frames the fast part.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from zs2.version import __version__
 
-__all__ = ["Clip", "InputError", "NumericalError", "Pipeline", "Whole", "__version__", "load"]
-
 if TYPE_CHECKING:
+    from zs2.denoise import Whole
     from zs2.errors import InputError, NumericalError
-    from zs2.pipeline import Clip, Pipeline, Whole, load
+    from zs2.pipeline import Pipeline, load
+    from zs2.shot import Clip
+    from zs2.stream import Stream
+
+_LAZY = {
+    "Clip": "shot",
+    "InputError": "errors",
+    "NumericalError": "errors",
+    "Pipeline": "pipeline",
+    "Stream": "stream",
+    "Whole": "denoise",
+    "load": "pipeline",
+}
+"""Where each name is; imported at first use, so that `import zs2.noise` pulls in only torch."""
+
+__all__ = [
+    "Clip",
+    "InputError",
+    "NumericalError",
+    "Pipeline",
+    "Stream",
+    "Whole",
+    "__version__",
+    "load",
+]
 
 
 def __getattr__(name: str) -> object:
-    # Imported at first use, so that `import zs2.noise` alone pulls in nothing but torch.
-    if name in ("InputError", "NumericalError"):
-        from zs2 import errors
-
-        return getattr(errors, name)
-    if name in __all__:
-        from zs2 import pipeline
-
-        return getattr(pipeline, name)
+    if name in _LAZY:
+        return getattr(import_module(f"zs2.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'zs2' has no attribute {name!r}")

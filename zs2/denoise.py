@@ -1,13 +1,14 @@
 """The loop of Algorithm 1: an order runs a shot.
 
-    for x, x0 in Whole(chunk=8)(shot):
-        ...  # latents [B, F, C, h, w] after every step, and the clean ones that it predicted
+    for moment in Whole(chunk=8)(shot):
+        ...  # its latents x [B, F, C, h, w] after every step, and the clean ones x0
 
 Needs no pipeline: a `Shot` is enough.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,40 @@ from zs2.graph import Graph
 from zs2.schedule import Level
 from zs2.shot import Shot
 from zs2.timeline import whole
+
+
+class Moment(NamedTuple):
+    """Where an order is after a step.
+
+    Attributes:
+        x: latents [B, f, C, h, w] of frames start .. start+f-1 at the next level.
+        x0: the clean latents that the step predicted.
+        step, steps: of all that the order makes.
+        finished: whether x is what the sampler ends at.
+    """
+
+    x: Tensor
+    x0: Tensor
+    start: int
+    step: int
+    steps: int
+    finished: bool
+
+
+class Order(Protocol):
+    """What runs a shot: the same clip, in another order or other memory."""
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What a clip remembers of it, by the names of the command line's options."""
+
+    def __call__(self, shot: Shot) -> Iterator[Moment]:
+        """Yields after every step; each frame is finished once, the first ones first.
+
+        Raises:
+            ValueError: the shot's device cannot do it.
+            NumericalError: NaN or Inf appeared; the step is named.
+        """
 
 
 @dataclass(frozen=True)
@@ -44,64 +79,88 @@ class Whole:
 
     @property
     def settings(self) -> dict[str, object]:
-        """What a clip remembers of it, by the names of the command line's options."""
         return {"chunk": self.chunk, "split-guidance": not self.together}
 
     @torch.inference_mode()
-    def __call__(self, shot: Shot) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields (x, x0) [B, F, C, h, w] after every step.
+    def __call__(self, shot: Shot) -> Iterator[Moment]:
+        device = shot.noise.device
+        predictor = Predictor(shot, device, self.together)
+        chunk = self.chunk or shot.frames
+        # A whole clip hands no state on.
+        states = predictor.nothing() if chunk < shot.frames else None
 
-        Raises:
-            NumericalError: NaN or Inf appeared; the step is named.
-        """
-        x = shot.start(0, shot.frames)
-        predict: Callable[[Tensor, Tensor], Tensor] = Predictor(
-            shot, x.device, self.chunk or shot.frames, self.together
-        )
-        if self.graph:
-            predict = Graph(predict)
-        # On the device at once: a copy in every step would make the host wait.
-        ts = list(dict.fromkeys(level.t for level in shot.levels))
-        times = dict(zip(ts, torch.tensor(ts, device=x.device), strict=True))
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            # Made before the first pass, as states are made once and overwritten: small tensors
+            # that came to lie between a pass's large ones would keep the next pass from using that
+            # memory.
+            prediction = torch.empty_like(x)
+            for start in range(0, shot.frames, chunk):
+                part = slice(start, start + chunk)
+                prediction[:, part] = predictor(x[:, part], t, start, states)
+            return prediction
 
-        def denoise(x: Tensor, level: Level) -> tuple[Tensor, Tensor]:
-            x0, eps = shot.schedule.predicted(x, predict(x, times[level.t]), level)
-            if shot.correct:
-                x0 = shot.correct(x0, 0, shot.frames)
-                eps = (x - level.alpha_bar**0.5 * x0) / (1 - level.alpha_bar) ** 0.5
-            return x0, eps
-
-        def fresh(step: int) -> Tensor:
-            return shot.noise(0, shot.frames, step)
-
-        finite, steps = FiniteCheck(x.device), len(shot.levels) - 1
-        sampling = shot.sampler(denoise, x, shot.levels, fresh)
-        for step, (latents, clean) in enumerate(sampling, start=1):
-            if broken := finite(latents, step, wait=step == steps):
-                raise NumericalError(
-                    f"in the latents at step {broken} of {steps} "
-                    f"(t = {shot.levels[broken - 1].t:g})",
-                    shot.branches[0].condition.prompt.dtype,
-                )
-            if step == steps and shot.correct:
-                latents = shot.correct(latents, 0, shot.frames)
-            yield latents, clean
+        steps = len(shot.levels) - 1
+        made = sampled(shot, Graph(predict, device) if self.graph else predict, 0, shot.frames)
+        for step, (x, x0) in enumerate(made, start=1):
+            yield Moment(x, x0, 0, step, steps, step == steps)
 
 
 WHOLE = Whole()
 """The usual order."""
 
 
-class Predictor:
-    """The guided prediction for all frames of a clip, one chunk of them after the other.
+def sampled(
+    shot: Shot, predict: Callable[[Tensor, Tensor], Tensor], start: int, stop: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The sampler's steps for frames start .. stop-1: yields (x, x0) [B, f, C, h, w] after each.
 
     Args:
-        chunk: frames of a pass.
+        predict: latents [B, f, C, h, w] and a timestep [] to the guided prediction.
+
+    Raises:
+        NumericalError: NaN or Inf appeared; the step is named.
+    """
+    x = shot.start(start, stop)
+    # On the device at once: a copy in every step would make the host wait.
+    ts = list(dict.fromkeys(level.t for level in shot.levels))
+    times = dict(zip(ts, torch.tensor(ts, device=x.device), strict=True))
+
+    def denoise(x: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+        x0, eps = shot.schedule.predicted(x, predict(x, times[level.t]), level)
+        if shot.correct:
+            x0 = shot.correct(x0, start, stop)
+            eps = (x - level.alpha_bar**0.5 * x0) / (1 - level.alpha_bar) ** 0.5
+        return x0, eps
+
+    def fresh(step: int) -> Tensor:
+        return shot.noise(start, stop, step)
+
+    finite, steps = FiniteCheck(x.device), len(shot.levels) - 1
+    sampling = shot.sampler(denoise, x, shot.levels, fresh)
+    for step, (latents, clean) in enumerate(sampling, start=1):
+        if broken := finite(latents, step, wait=step == steps):
+            raise NumericalError(
+                f"in the latents at step {broken} of {steps} (t = {shot.levels[broken - 1].t:g})",
+                shot.branches[0].condition.prompt.dtype,
+            )
+        if step == steps and shot.correct:
+            latents = shot.correct(latents, start, stop)
+        yield latents, clean
+
+
+States = list[State | None]
+"""What the frames before left, one for each pass of a prediction; None before the first frame."""
+
+
+class Predictor:
+    """The guided prediction for some frames of a clip.
+
+    Args:
         together: all branches in one pass, or each in its own.
     """
 
-    def __init__(self, shot: Shot, device: torch.device, chunk: int, together: bool) -> None:
-        self.model, self.chunk = shot.model, chunk
+    def __init__(self, shot: Shot, device: torch.device, together: bool) -> None:
+        self.model = shot.model
         self.mu = shot.attention.momenta(shot.frames, device)
         self.weights = torch.tensor([b.weights for b in shot.branches], device=device)  # (G, F)
         conditions = [b.condition for b in shot.branches]
@@ -109,35 +168,28 @@ class Predictor:
         groups = [conditions] if together else [[c] for c in conditions]
         self.sizes = [len(group) for group in groups]
         self.conditions = [shot.model.prepare(Condition.stack(group)) for group in groups]
-        self.states: list[State | None] = [None] * len(groups)
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """Latents [B, F, C, h, w] at timestep t to the prediction, of the same shape."""
-        frames = x.shape[1]
-        # Made before the first pass, as states are made once and overwritten: small tensors that
-        # came to lie between a pass's large ones would keep the next pass from using that memory.
-        prediction = torch.empty_like(x)
-        for start in range(0, frames, self.chunk):
-            stop = min(start + self.chunk, frames)
-            # A whole clip hands no state on.
-            part = self.part(x[:, start:stop], t, start, stop, keep=self.chunk < frames)
-            prediction[:, start:stop] = part
-        return prediction
+    def nothing(self) -> States:
+        """The states before the first frame."""
+        return [None for _ in self.conditions]
 
-    def part(self, x: Tensor, t: Tensor, start: int, stop: int, keep: bool) -> Tensor:
-        """The prediction for frames start .. stop-1, whose latents x [B, f, C, h, w] are.
+    def __call__(self, x: Tensor, t: Tensor, start: int, states: States | None) -> Tensor:
+        """The prediction [B, f, C, h, w] for latents x of frames start .. start+f-1 at t [].
 
-        Takes the states that the frames before left, and leaves its own where they are kept.
+        Args:
+            states: what the frames before left, in whose place these frames leave theirs; None
+                where there are no others, before or after.
         """
-        rows, parts = x.to(self.dtype), []
+        rows, parts, stop = x.to(self.dtype), [], start + x.shape[1]
         mu = None if self.mu is None else self.mu[start:stop]
         for g, (condition, size) in enumerate(zip(self.conditions, self.sizes, strict=True)):
-            share = Share(mu, self.states[g], keep)
+            before = states[g] if states is not None else None
+            share = Share(mu, before, keep=states is not None)
             many = rows.repeat(size, 1, 1, 1, 1).flatten(0, 1)  # (G*B*f, C, h, w)
             parts.append(self.model(many, t, condition.at(start, stop), share).float())
-            if keep and self.states[g] is None:
+            if states is not None and before is None:
                 # Moved, so that it does not lie between the tensors of the pass that made it.
-                self.states[g] = {norm: state.clone() for norm, state in share.state.items()}
+                states[g] = {norm: state.clone() for norm, state in share.state.items()}
         return self.combine(parts, start, stop)
 
     def combine(self, parts: Sequence[Tensor], start: int, stop: int) -> Tensor:

@@ -12,9 +12,14 @@ class Graph:
     The calls before run as they are, for no recording may compile a kernel or make a workspace: the
     first one starts without a state to go on from, the second with one. The result lies in the same
     memory each time: use it before the next call.
+
+    Raises:
+        ValueError: the device is not a CUDA device.
     """
 
-    def __init__(self, function: Callable[..., Tensor]) -> None:
+    def __init__(self, function: Callable[..., Tensor], device: torch.device) -> None:
+        if device.type != "cuda":
+            raise ValueError(f"graph needs a CUDA device, and this is {device}: leave it out")
         self.function = function
         self.calls = 0
         self.inputs: tuple[Tensor, ...] = ()

@@ -72,6 +72,20 @@ def sample_noise(
     Raises:
         ValueError: a seed, count or size is out of range, or a per-frame setting has not F values.
     """
+    made = each_frame(model, seeds, frames, shape, device, step, rng)
+    return torch.stack(list(made), dim=1)
+
+
+def each_frame(
+    model: NoiseModel,
+    seeds: Sequence[int],
+    frames: int,
+    shape: tuple[int, int, int],
+    device: torch.device | str = "cpu",
+    step: int = 0,
+    rng: RNG = "zs2",
+) -> Iterator[Tensor]:
+    """As `sample_noise`, frame after frame, each (B, C, H, W): a clip of any length."""
     whole = isinstance(seeds, Sequence) and all(type(seed) is int for seed in seeds)
     if not whole or not seeds or not all(0 <= seed < 2**63 for seed in seeds):
         raise ValueError(f"give each clip a whole number in [0, 2^63) as its seed, not {seeds}")
@@ -81,7 +95,7 @@ def sample_noise(
         raise ValueError(f"a frame's shape is (C, H, W), each at least 1, not {shape}")
     seed = torch.tensor(seeds, dtype=torch.int64, device=device)
     draws = Draws(seed, math.prod(shape), step, rng)
-    return torch.stack(list(model.generate(draws, frames)), dim=1).unflatten(2, shape)
+    return (frame.unflatten(1, shape) for frame in model.generate(draws, frames))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from zs2 import settings
 from zs2.attention import FrameAttention
 from zs2.checkpoint.load import load_weights
 from zs2.condition import Condition
-from zs2.denoise import WHOLE, Whole
+from zs2.denoise import WHOLE, Order
 from zs2.device import pick_device, pick_dtype
 from zs2.draws import RNG, NoiseModel
 from zs2.errors import NumericalError
@@ -64,7 +64,7 @@ class Pipeline:
         spacing: str | None = None,
         rng: RNG = "zs2",
         features: Sequence[Feature] = (),
-        order: Whole = WHOLE,
+        order: Order = WHOLE,
         progress: Progress | None = None,
     ) -> "Clip | list[Clip]":
         """Sample one clip, or one for each of several prompts (section 5, Algorithm 1).
@@ -157,7 +157,7 @@ class Pipeline:
     def film(
         self,
         shot: Shot,
-        order: Whole = WHOLE,
+        order: Order = WHOLE,
         progress: Progress | None = None,
     ) -> list[Clip]:
         """Run a shot and decode its B clips.
@@ -166,16 +166,16 @@ class Pipeline:
             ValueError: a graph without a CUDA device, or a model that edits without frames to edit.
             NumericalError: NaN or Inf appeared; the step or frame is named.
         """
-        if order.graph and self.device.type != "cuda":
-            raise ValueError(f"graph needs a CUDA device, and this is {self.device}: leave it out")
-        steps = len(shot.levels) - 1
-        for step, (latents, clean) in enumerate(order(shot), start=1):
+        parts = []
+        for moment in order(shot):
             if progress:
-                progress(step, steps, clean)
+                progress(moment.step, moment.steps, moment.x0)
+            if moment.finished:
+                parts.append(moment.x.cpu())
         with torch.inference_mode(False):  # tensors that may be changed and learnt from
-            kept = latents.cpu().clone()
-        first = shot.noise(0, shot.frames)[:, [0, -1]]
-        alike = correlation(first.cpu())[:, -1].tolist()
+            kept = torch.cat(parts, dim=1).clone()
+        ends = [shot.noise(i, i + 1) for i in (shot.frames - 1, 0)]  # the last is at hand
+        alike = correlation(torch.cat(ends[::-1], dim=1).cpu())[:, -1].tolist()
         shared = shot.attention.momenta(shot.frames) is not None
         return [
             Clip(self.decode(x), x, {**told, **order.settings}, r, shared)

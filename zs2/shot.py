@@ -4,8 +4,10 @@ Whatever varies by frame is asked for with (start, stop). Features (`zs2.shots`)
 orders (`zs2.denoise`) run one, and neither knows the other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +19,7 @@ from zs2.attention import FrameAttention, Share
 from zs2.condition import Condition
 from zs2.draws import RNG, NoiseModel
 from zs2.metrics import flicker, motion
-from zs2.noise import sample_noise
+from zs2.noise import each_frame
 from zs2.samplers import Sampler
 from zs2.schedule import Level, Schedule
 from zs2.timeline import PerFrame, check_range, per_frame
@@ -92,9 +94,10 @@ class Noise:
         first: Tensor | None = None,
     ) -> None:
         self.model, self.seeds, self.frames = model, seeds, frames
-        self.shape, self.device, self.rng, self.own = shape, device, rng, first
-        made = self.sample(0)  # also where it is not needed: it is what checks the values
-        self.first = made if first is None else self.fitting(first)
+        self.shape, self.device, self.rng = shape, device, rng
+        self.own = None if first is None else self.fitting(first)
+        self.reels: dict[int, Reel] = {}
+        self.reel(0)(0, 1)  # also where it is not needed: it is what checks the values
 
     def fitting(self, first: Tensor) -> Tensor:
         """Noise of one's own as [B, F, C, h, w] float32 on the device."""
@@ -103,17 +106,45 @@ class Noise:
             raise ValueError(f"latents must be a tensor {expected}, or of one clip {expected[1:]}")
         return first.to(self.device, torch.float32).expand(expected)
 
-    def sample(self, step: int) -> Tensor:
-        """[B, F, C, h, w] float32; step 0 is what sampling starts from."""
-        # An MPS device has no float64, which the search needs.
-        made_on = self.device if self.device.type == "cuda" else "cpu"
-        model, seeds = self.model, self.seeds
-        noise = sample_noise(model, seeds, self.frames, self.shape, made_on, step, self.rng)
-        return noise.to(self.device)
+    def reel(self, step: int) -> "Reel":
+        """The noise of a step; step 0 is what sampling starts from."""
+        if step not in self.reels:
+            # An MPS device has no float64, which the search needs.
+            made_on = self.device if self.device.type == "cuda" else "cpu"
+            args = self.model, self.seeds, self.frames, self.shape, made_on, step, self.rng
+            self.reels[step] = Reel(partial(each_frame, *args))
+        return self.reels[step]
 
     def __call__(self, start: int, stop: int, step: int = 0) -> Tensor:
-        """The noise of frames start .. stop-1."""
-        return (self.sample(step) if step else self.first)[:, start:stop]
+        """The noise of frames start .. stop-1, [B, f, C, h, w] float32."""
+        if step == 0 and self.own is not None:
+            return self.own[:, start:stop]
+        noise = self.reel(step)(start, stop).to(self.device)
+        if step and stop == self.frames:
+            del self.reels[step]
+        return noise
+
+
+class Reel:
+    """Frames that are made one after the other; those that were asked for last are kept.
+
+    Asked for from the first to the last, each is made once. Going back begins anew.
+    """
+
+    def __init__(self, begin: Callable[[], Iterator[Tensor]]) -> None:
+        self.begin = begin
+        self.frames, self.made, self.kept = begin(), 0, dict[int, Tensor]()
+
+    def __call__(self, start: int, stop: int) -> Tensor:
+        """Frames start .. stop-1, side by side in the second dimension."""
+        if start < self.made and start not in self.kept:
+            self.frames, self.made = self.begin(), 0
+        self.kept = {i: frame for i, frame in self.kept.items() if i >= start}
+        for frame in islice(self.frames, max(0, stop - self.made)):
+            if self.made >= start:
+                self.kept[self.made] = frame
+            self.made += 1
+        return torch.stack([self.kept[i] for i in range(start, stop)], dim=1)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
-from zs2.denoise import WHOLE, Whole
+from zs2.denoise import WHOLE, Order
 from zs2.pipeline import Pipeline
 from zs2.samplers import Denoise, Fresh, Steps
 from zs2.schedule import Level
@@ -38,7 +39,7 @@ class Invert:
     strength: float = 1.0
     prompt: str | None = None
     rounds: int = 3
-    order: Whole = WHOLE
+    order: Order = WHOLE
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -60,7 +61,7 @@ class Invert:
             sampler=self.rise,
             correct=None,  # it knows the clean latents, and this ends at noise
         )
-        *_, (noise, _) = self.order(up)
+        noise = torch.cat([m.x for m in self.order(up) if m.finished], dim=1)
         return replace(
             shot,
             start=lambda start, stop: noise[:, start:stop],

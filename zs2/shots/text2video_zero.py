@@ -71,7 +71,7 @@ class Text2VideoZero:
             branches=tuple(Branch(b.weights[:1], b.condition.at(0, 1)) for b in shot.branches),
         )
         # Stopped rather than given fewer levels: the last level is the clean picture.
-        run = [shot.start(0, 1), *(x for x, _ in islice(WHOLE(alone), late))]
+        run = [shot.start(0, 1), *(m.x for m in islice(WHOLE(alone), late))]
         at_t1, at_t0 = run[early], run[late]  # (B, 1, C, h, w)
         kept = shot.levels[early].alpha_bar / shot.levels[late].alpha_bar
         unused = len(shot.levels)  # the sampler's steps have the noise before it
