@@ -392,13 +392,13 @@ def single_file(tmp_path: Path, **tensors: torch.Tensor) -> Path:
     [
         ("lora_unet_down_blocks_0.lora_down.weight", "is a LoRA"),
         ("control_model.zero_convs.0.0.weight", "is a ControlNet"),
-        ("conditioner.embedders.0.transformer.text_model.x.weight", "SDXL"),
-        ("cond_stage_model.model.ln_final.weight", r"SD 2\.x single file"),
-        ("first_stage_model.encoder.conv_in.weight", "a VAE alone"),
-        ("down_blocks.0.resnets.0.conv1.weight", "a UNet alone"),
+        ("conditioner.embedders.1.model.x.weight", "a text encoder alone for SDXL"),
+        ("cond_stage_model.model.ln_final.weight", r"a text encoder alone for SD 2\.x"),
+        ("first_stage_model.encoder.conv_in.weight", "half a VAE"),
+        ("down_blocks.0.resnets.0.conv1.weight", "the UNet of a Stable Diffusion model alone"),
         ("text_model.embeddings.token_embedding.weight", "a text encoder alone"),
-        ("model.diffusion_model.input_blocks.0.0.weight", "without its vae"),
-        ("bert.weight", "not a model"),
+        ("model.diffusion_model.input_blocks.0.0.weight", "the UNet of"),
+        ("bert.weight", "of a kind that zs2 does not know"),
     ],
 )
 def test_other_kinds_of_file_are_named(tmp_path, name, message):

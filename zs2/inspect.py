@@ -13,9 +13,11 @@ from typing import Any
 
 from zs2.checkpoint.build import expected_shapes, same_shape
 from zs2.checkpoint.config import read_config
-from zs2.checkpoint.family import INPUTS, Family, identify, unusual_input
+from zs2.checkpoint.family import preset_of
 from zs2.checkpoint.header import Entry, read_header
 from zs2.checkpoint.hub import local_path
+from zs2.checkpoint.identity import identify
+from zs2.checkpoint.kinds import Family, Role, unusual_input
 from zs2.checkpoint.load import COMPONENTS, single_file_names, tensors
 from zs2.checkpoint.names import HARMLESS, PREFIX
 from zs2.cli.options import TABLE
@@ -80,7 +82,8 @@ def describe_folder(path: Path) -> Iterator[str]:
         family = Family.of(values.get("cross_attention_dim"))
         kind = family.value if family else "Stable Diffusion"
         channels: Any = values.get("in_channels", 4)
-        use = f", {odd}" if (odd := unusual_input(channels)) else INPUTS[channels]
+        use = f", {odd}" if (odd := unusual_input(channels)) else ""
+        use = ", Instruct-Pix2Pix" if channels == 8 else use
         yield f"{path}: {kind} folder{use}"
     for name in present:
         entries = tensors(path, name)
@@ -109,11 +112,12 @@ def describe_file(path: Path) -> Iterator[str]:
     entries = read_header(path)
     kind = identify(entries)
     yield f"{path}: {kind.words}, {_size(entries)}"
-    if kind.preset is None:
+    preset = preset_of(kind) if kind.role is Role.MODEL else None
+    if preset is None:
         return
     used: set[str] = set()
-    for part, table in single_file_names(entries, kind.preset).items():
-        shapes = expected_shapes(COMPONENTS[part][0], getattr(kind.preset, part))
+    for part, table in single_file_names(entries, preset).items():
+        shapes = expected_shapes(COMPONENTS[part][0], getattr(preset, part))
         expected = {table[key]: shape for key, shape in shapes.items()}
         used |= set(expected)
         inside = {

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zs2.checkpoint.family import Family
 from zs2.checkpoint.header import Entry
+from zs2.checkpoint.kinds import Family
 from zs2.errors import InputError
 
 

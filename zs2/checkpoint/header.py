@@ -6,8 +6,10 @@
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from zs2.errors import InputError
@@ -46,7 +48,13 @@ class Entry:
         return -(-self.values * BITS[self.dtype] // 8)
 
 
-def read_header(path: Path) -> dict[str, Entry]:
+class Header(dict[str, Entry]):
+    """The tensors of a file, by name; `metadata` is what its header says besides."""
+
+    metadata: Mapping[str, str] = MappingProxyType({})
+
+
+def read_header(path: Path) -> Header:
     """The tensors of a safetensors file, by name; their bytes are not read.
 
     Raises:
@@ -73,13 +81,17 @@ def read_header(path: Path) -> dict[str, Entry]:
         raise InputError(f"{path} is a git-LFS pointer, not the weights: run `git lfs pull`")
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<head")):
         raise InputError(f"{path} is a web page, not weights: download the file itself")
+    if start.startswith(b"GGUF"):
+        raise InputError(
+            f"{path} is GGUF, quantised for other programs: give the safetensors file of the model"
+        )
     # A header's length may be a pickle's first bytes, but there a brace follows.
     if start.startswith((b"PK\x03\x04", b"\x80\x02")) and start[8:9] != b"{":
         raise InputError(_pickle(path))
     if not text and start[8:9] == b"{" and length <= HEADER_LIMIT:
         raise InputError(f"{path} is truncated inside its header: download it again")
     try:
-        spans = _parse(path, text)
+        spans, metadata = _parse(path, text)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -100,11 +112,14 @@ def read_header(path: Path) -> dict[str, Entry]:
         raise InputError(
             f"{path} has {size - 8 - length - end:,} bytes after its end: download it again"
         )
-    return {name: entry for name, (_, _, entry) in spans.items()}
+    found = Header({name: entry for name, (_, _, entry) in spans.items()})
+    found.metadata = metadata
+    return found
 
 
-def _parse(path: Path, text: bytes) -> dict[str, tuple[int, int, Entry]]:
-    """Begin, end and entry of every tensor of a header; as strict as the safetensors library.
+def _parse(path: Path, text: bytes) -> tuple[dict[str, tuple[int, int, Entry]], dict[str, str]]:
+    """Begin, end and entry of every tensor of a header, and its metadata; as strict as the
+    safetensors library.
 
     Raises:
         InputError: a dtype that is not known.
@@ -124,7 +139,7 @@ def _parse(path: Path, text: bytes) -> dict[str, tuple[int, int, Entry]]:
         if dtype not in BITS:
             raise InputError(f"{path}: {name} is stored as {dtype!r:.50}, which zs2 does not know")
         spans[name] = (begin, end, Entry(path, name, dtype, (*shape,)))
-    return spans
+    return spans, metadata
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

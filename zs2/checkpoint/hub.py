@@ -11,7 +11,7 @@ from typing import Any
 from zs2.checkpoint.header import PICKLES
 from zs2.errors import InputError
 
-SUFFIXES = (".safetensors", *PICKLES)
+SUFFIXES = (".safetensors", ".gguf", *PICKLES)
 COMPONENTS = ("unet", "vae", "text_encoder")
 TOKENIZER = "openai/clip-vit-large-patch14"  # the vocabulary of every SD 1.x
 TOKENIZER_FILES = ["merges.txt", "tokenizer_config.json", "vocab.json"]

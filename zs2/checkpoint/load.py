@@ -13,9 +13,11 @@ from torch import nn
 
 from zs2.checkpoint.build import build, expected_shapes
 from zs2.checkpoint.config import read_config
-from zs2.checkpoint.family import Preset, identify, unusual_input
+from zs2.checkpoint.family import Preset, preset_of
 from zs2.checkpoint.header import Entry, find_weights, read_header
 from zs2.checkpoint.hub import clip_tokenizer, resolve
+from zs2.checkpoint.identity import wanted
+from zs2.checkpoint.kinds import Role, unusual_input
 from zs2.checkpoint.names import HARMLESS, PREFIX, compvis_name, current_name
 from zs2.errors import InputError
 from zs2.json_file import read_json
@@ -152,7 +154,7 @@ def _plan_folder(path: Path) -> dict[str, Plan]:
             path / component, read_config(config, read_json(where), where), tensors(path, component)
         )
     if odd := unusual_input(plans["unet"].config.in_channels):
-        raise InputError(f"{path} is {odd}")
+        raise InputError(f"{path} is {odd}, which zs2 does not use: give a plain model")
     return plans
 
 
@@ -166,11 +168,12 @@ def tensors(path: Path, component: str) -> dict[str, Entry]:
 def _plan_file(path: Path) -> dict[str, Plan]:
     """A single file in the CompVis layout; the configurations are the family's."""
     entries = read_header(path)
-    kind = identify(entries)
-    if kind.preset is None:
+    kind = wanted(path, entries, Role.MODEL)
+    preset = preset_of(kind)
+    if preset is None:
         hint = "zs2 samples from SD 1.x files, and from SD 1.x and 2.x folders"
         raise InputError(f"{path} is {kind.words}: {hint}")
-    names = single_file_names(entries, kind.preset)
+    names = single_file_names(entries, preset)
     used = {name for table in names.values() for name in table.values()}
     networks = tuple(PREFIX.values())
     spare = [k for k in entries if k not in used and not HARMLESS.search(k)]
@@ -181,7 +184,7 @@ def _plan_file(path: Path) -> dict[str, Plan]:
     return {
         component: Plan(
             path,
-            getattr(kind.preset, component),
+            getattr(preset, component),
             {key: entries[name] for key, name in table.items() if name in entries},
         )
         for component, table in names.items()
