@@ -1,10 +1,10 @@
-"""The search kernels against the noise model in plain torch, in Triton's interpreter."""
+"""The search kernels, interpreted or on a GPU, against the noise model in plain torch."""
 
 import math
 
 import pytest
 import torch
-from interpreter import interpreted
+from interpreter import GPU, interpreted
 
 from zs2 import draws, noise
 from zs2.draws import Draws, mix
@@ -15,9 +15,17 @@ from zs2.noise_loop import LoopNoise
 SEEDS = [7, 2**62 + 12345, 0]
 
 
-@pytest.fixture(scope="module")
-def kernels():
-    return interpreted(noise_search.__file__)
+COMPILED = pytest.param("compiled", marks=pytest.mark.skipif(not GPU, reason="no GPU"))
+
+
+@pytest.fixture(scope="module", params=["interpreted", COMPILED])
+def kernels(request):
+    compiled = request.param == "compiled"
+    return noise_search if compiled else interpreted(noise_search.__file__)
+
+
+def device(kernels):
+    return "cuda" if kernels is noise_search else "cpu"
 
 
 def both(model, shape, frames, kernels, monkeypatch, seeds=SEEDS, step=0):
@@ -25,8 +33,8 @@ def both(model, shape, frames, kernels, monkeypatch, seeds=SEEDS, step=0):
     with monkeypatch.context() as patch:
         patch.setattr(noise, "noise_search", kernels)
         patch.setattr(draws, "noise_search", kernels)
-        made = sample_noise(model, seeds, frames, shape, step=step)
-    return made, expected
+        made = sample_noise(model, seeds, frames, shape, device(kernels), step=step)
+    return made.cpu(), expected
 
 
 @pytest.mark.parametrize("select", ["unbiased", "paper"])
@@ -80,10 +88,10 @@ def test_steps(kernels, monkeypatch, step):
 def test_other_noises_are_drawn_in_one_launch(kernels, monkeypatch):
     made, expected = both(LoopNoise(0.1), (3, 11, 31), 4, kernels, monkeypatch)
     torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
-    address = Draws(torch.tensor(SEEDS), 1025, step=3)
-    expected = address(5, candidates=4)
+    seeds = torch.tensor(SEEDS)
+    expected = Draws(seeds, 1025, step=3)(5, candidates=4)
     monkeypatch.setattr(draws, "noise_search", kernels)
-    made = address(5, candidates=4)
+    made = Draws(seeds.to(device(kernels)), 1025, step=3)(5, candidates=4).cpu()
     assert made.shape == (3, 4, 1025)
     torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
 

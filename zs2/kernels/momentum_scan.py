@@ -147,6 +147,7 @@ def _triton_scan(
             CARRIED=initial is not None,
             KEEP=keep,
             BLOCK=block,
+            enable_fp_fusion=True,
         )
     return ys, finals if keep else ()
 
@@ -278,6 +279,7 @@ def _triton_norm_scan(
             KEEP=keep,
             ROWS=height,
             COLUMNS=width,
+            enable_fp_fusion=True,
         )
     return normed, scanned, final if keep else None
 

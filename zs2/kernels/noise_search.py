@@ -53,7 +53,7 @@ def draw(seeds: Tensor, frame: int, candidates: int, step: int, size: int) -> Te
     made = torch.empty((batch, candidates, size), dtype=torch.float32, device=seeds.device)
     with torch.cuda.device_of(seeds):
         grid = (triton.cdiv(size, 4 * QUADS), candidates, batch)
-        _draw_kernel[grid](seeds, made, frame, step, size, QUADS=QUADS)
+        _draw_kernel[grid](seeds, made, frame, step, size, QUADS=QUADS, enable_fp_fusion=True)
     return made
 
 
@@ -95,7 +95,17 @@ def next_frame(
     turned_on = None if turned is None else torch.empty_like(turned)
     with torch.cuda.device_of(previous):
         _score_kernel[(blocks, candidates, batch)](
-            previous, turned, seeds, sums, frame, step, size, blocks, candidates, QUADS=QUADS
+            previous,
+            turned,
+            seeds,
+            sums,
+            frame,
+            step,
+            size,
+            blocks,
+            candidates,
+            QUADS=QUADS,
+            enable_fp_fusion=True,
         )
         _mix_kernel[(blocks, batch)](
             previous,
@@ -116,6 +126,7 @@ def next_frame(
             QUADS=QUADS,
             BLOCKS=triton.next_power_of_2(blocks),
             TILE=min(64, triton.next_power_of_2(candidates)),
+            enable_fp_fusion=True,
         )
     return made, turned_on
 
