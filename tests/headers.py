@@ -341,6 +341,17 @@ FILES: dict[str, File] = {
             f"{KOHYA}.b2.weight": (4, 1024),
         },
     ),
+    "old glora": File(
+        "a GLoRA for SD 1.x",
+        Role.LORA,
+        SD1,
+        {
+            f"{KOHYA}.a1.weight": (4, 768),
+            f"{KOHYA}.a2.weight": (768, 4),
+            f"{KOHYA}.b1.weight": (4, 768),
+            f"{KOHYA}.b2.weight": (320, 4),
+        },
+    ),
     "oft": File("an OFT for SDXL", Role.LORA, SDXL, {f"{KOHYA_XL}.oft_blocks": (4, 160, 160)}),
     "ia3": File(
         "an IA3 for SD 1.x",
@@ -437,7 +448,11 @@ FILES: dict[str, File] = {
         "an IP-Adapter Plus for SDXL",
         Role.IP_ADAPTER,
         SDXL,
-        {"image_proj.latents": (1, 16, 1280), "ip_adapter.1.to_k_ip.weight": (640, 2048)},
+        {
+            "image_proj.latents": (1, 16, 1280),
+            "image_proj.proj_in.weight": (1280, 1280),
+            "ip_adapter.1.to_k_ip.weight": (640, 2048),
+        },
     ),
     "ip full face": File(
         "a full-face IP-Adapter for SD 1.x",
@@ -472,6 +487,10 @@ FILES: dict[str, File] = {
     "embedding": File("a textual inversion for SD 1.x", Role.EMBEDDING, SD1, {"<cat>": (768,)}),
     "a1111 embedding": File(
         "a textual inversion for SD 2.x", Role.EMBEDDING, SD2, {"emb_params": (8, 1024)}
+    ),
+    "small embedding": File("a textual inversion", Role.EMBEDDING, None, {"<cat>": (2, 32)}),
+    "named embedding": File(
+        "a textual inversion for SD 1.x", Role.EMBEDDING, SD1, {"cat": (2, 768)}
     ),
     "sdxl embedding": File(
         "a textual inversion for SDXL",
@@ -519,6 +538,15 @@ FILES: dict[str, File] = {
         None,
         None,
         {"bert.weight": (3, 3)},
+    ),
+    "foreign rows": File(
+        "of a kind that zs2 does not know (it holds rows)", None, None, {"rows": (3, 512)}
+    ),
+    "foreign layer": File(
+        "of a kind that zs2 does not know (it holds dense.kernel and dense.bias)",
+        None,
+        None,
+        {"dense.kernel": (3, 768), "dense.bias": (768,)},
     ),
     "empty": File("of a kind that zs2 does not know (it holds nothing)", None, None, {}),
 }

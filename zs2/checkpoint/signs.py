@@ -7,7 +7,7 @@ is in some tensor's name. ^ and $ are a name's ends, ! is before what must be in
 
 from zs2.checkpoint.kinds import Role
 
-OTHER = "it needs a model of Stable Diffusion 1, 2 or XL"
+OTHER = "give one for Stable Diffusion 1, 2 or XL"
 WHOLE = "give the folder, or the single file, that it belongs to"
 PLAIN = "give a plain model of the family"
 
