@@ -366,6 +366,13 @@ FILES: dict[str, File] = {
     "full": File(
         "a LoRA of full differences for SD 1.x", Role.LORA, SD1, {f"{KOHYA}.diff": (320, 768)}
     ),
+    "peft ia3": File(
+        "an OFT or IA3 of PEFT for SD 1.x",
+        None,
+        SD1,
+        {f"base_model.model.{DOTTED}.ia3_l": (320, 1)},
+        {"ss_base_model_version": "sd_v1"},
+    ),
     # Control.
     "controlnet": File(
         "a ControlNet for SD 1.x",
@@ -506,6 +513,15 @@ FILES: dict[str, File] = {
         {
             "down_blocks.0.motion_modules.0.temporal_transformer.norm.weight": (320,),
             "mid_block.motion_modules.0.temporal_transformer.norm.weight": (1280,),
+        },
+    ),
+    "video": File(
+        "a model trained on video for SD 2.x",
+        None,
+        SD2,
+        {
+            f"{UNET}input_blocks.1.{ATTN}": (320, 1024),
+            f"{UNET}input_blocks.1.1.time_stack.0.norm1.weight": (320,),
         },
     ),
     "flux": File(

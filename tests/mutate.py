@@ -547,7 +547,7 @@ MUTATIONS = [
             ("ranks.add(entry.shape[0])", "ranks.add(entry.shape[-1])"),
             ("ways.setdefault(layer, _CHANGES", "ways.setdefault(key, _CHANGES"),
             ("(64, 256) else 3", "(64, 192, 256) else 3"),
-            ("plain.shape[0] // width", "plain.shape[0]"),
+            ("plain[0] // width", "plain[0]"),
             ("_LAYERS.get(layers) or _EMBEDDING", "_EMBEDDING"),
             ("return path.stem if general else key", "return path.stem"),
             ("kind.role is not None and kind.family is None", "kind.family is None"),

@@ -10,7 +10,9 @@ import pytest
 from headers import FILES, KOHYA, SDXL, UNET, File, lora, model, sparse
 
 from zs2 import inspect
+from zs2.checkpoint.identity import identify
 from zs2.checkpoint.kinds import Role
+from zs2.cli.describe_file import details, use
 from zs2.cli.options import TABLE, build_parser
 
 
@@ -212,3 +214,13 @@ def test_names_that_mean_something_to_terminals_are_only_shown(tmp_path, capsys)
     shapes = {f"{UNET}\x1b[31m": (4,)}
     assert inspect.main([str(sparse(tmp_path / "a b.safetensors", shapes))]) == 0
     assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (0, 0), (1, 1, 1, 1, 1)])
+def test_no_shape_is_a_traceback(shape):
+    """A damaged or invented header may hold any shape under any name."""
+    for file in FILES.values():
+        entries = File("", None, None, dict.fromkeys(file.shapes, shape)).header
+        kind = identify(entries)
+        list(details(Path("x"), entries, kind))
+        use(Path("x"), entries, kind)

@@ -151,6 +151,13 @@ def test_a_network_that_cannot_be_is_said(capsys, folder, part, changes):
     refused(folder, "configuration|tokens")
 
 
+def test_lists_where_a_number_should_be_are_no_traceback(capsys, folder):
+    edit_json(folder / "unet/config.json", cross_attention_dim=[32], in_channels=[4])
+    status, out, _ = run_inspect(capsys, folder)
+    assert status == 0
+    assert "Stable Diffusion folder, a UNet with [4] input channels" in out
+
+
 def test_nought_is_a_setting(capsys, tmp_path, random_pipe):
     clip = random_pipe("a", frames=2, lam=0.0, mu=0.0, cfg=0.0, seed=0)
     _, out, _ = run_inspect(capsys, clip.save(tmp_path / "a.gif"))

@@ -94,6 +94,10 @@ def _first(entries: Mapping[str, Entry], *keys: str) -> tuple[int, ...]:
     return (*next((entries[key].shape for key in keys if key in entries), ()), 0, 0)
 
 
+def _last(entry: Entry) -> int:
+    return entry.shape[-1] if entry.shape else 0
+
+
 def _model(entries: Mapping[str, Entry], names: str) -> Kind:
     """The kind of a file with a UNet: a model, a variant of one, or a part."""
     family = _family(entries, names)
@@ -168,7 +172,7 @@ def _family(entries: Mapping[str, Entry], names: str) -> Family | None:
         reads = ("attn2" in key and "to_k" in key) or "to_k_ip" in key
         if reads and (family := Family.of(_reads(entries, key, entry))):
             return family
-        if key.startswith("unet:") and key.endswith(":down") and (f := Family.of(entry.shape[-1])):
+        if key.startswith("unet:") and key.endswith(":down") and (f := Family.of(_last(entry))):
             return f
     for signs, family in _FAMILY_NAMES:
         if _fits(signs, names):

@@ -176,13 +176,15 @@ def _control(entries: Mapping[str, Entry]) -> Iterator[str]:
 
 
 def _image_prompt(entries: Mapping[str, Entry]) -> Iterator[str]:
-    latents = entries.get("image_proj.latents")
-    plain = entries.get("image_proj.proj.weight")
+    latents, plain = (
+        (*entries[key].shape, 0, 0) if key in entries else ()
+        for key in ("image_proj.latents", "image_proj.proj.weight")
+    )
     width = _side(entries, "to_k_ip.weight")
     if latents:
-        yield row("reads", f"a picture as {latents.shape[1]} words")
+        yield row("reads", f"a picture as {latents[1]} words")
     elif plain and width:
-        yield row("reads", f"a picture as {plain.shape[0] // width} words")
+        yield row("reads", f"a picture as {plain[0] // width} words")
     layers = _side(entries, "image_proj.proj_in.weight", "image_proj.proj.0.weight")
     embedding = _side(entries, "image_proj.proj.weight")
     encoder = _LAYERS.get(layers) or _EMBEDDING.get(embedding)
