@@ -341,6 +341,17 @@ FILES: dict[str, File] = {
             f"{KOHYA}.b2.weight": (4, 1024),
         },
     ),
+    "old glora": File(
+        "a GLoRA for SD 1.x",
+        Role.LORA,
+        SD1,
+        {
+            f"{KOHYA}.a1.weight": (4, 768),
+            f"{KOHYA}.a2.weight": (768, 4),
+            f"{KOHYA}.b1.weight": (4, 768),
+            f"{KOHYA}.b2.weight": (320, 4),
+        },
+    ),
     "oft": File("an OFT for SDXL", Role.LORA, SDXL, {f"{KOHYA_XL}.oft_blocks": (4, 160, 160)}),
     "ia3": File(
         "an IA3 for SD 1.x",
@@ -354,6 +365,13 @@ FILES: dict[str, File] = {
     ),
     "full": File(
         "a LoRA of full differences for SD 1.x", Role.LORA, SD1, {f"{KOHYA}.diff": (320, 768)}
+    ),
+    "peft ia3": File(
+        "an OFT or IA3 of PEFT for SD 1.x",
+        None,
+        SD1,
+        {f"base_model.model.{DOTTED}.ia3_l": (320, 1)},
+        {"ss_base_model_version": "sd_v1"},
     ),
     # Control.
     "controlnet": File(
@@ -437,7 +455,11 @@ FILES: dict[str, File] = {
         "an IP-Adapter Plus for SDXL",
         Role.IP_ADAPTER,
         SDXL,
-        {"image_proj.latents": (1, 16, 1280), "ip_adapter.1.to_k_ip.weight": (640, 2048)},
+        {
+            "image_proj.latents": (1, 16, 1280),
+            "image_proj.proj_in.weight": (1280, 1280),
+            "ip_adapter.1.to_k_ip.weight": (640, 2048),
+        },
     ),
     "ip full face": File(
         "a full-face IP-Adapter for SD 1.x",
@@ -473,6 +495,10 @@ FILES: dict[str, File] = {
     "a1111 embedding": File(
         "a textual inversion for SD 2.x", Role.EMBEDDING, SD2, {"emb_params": (8, 1024)}
     ),
+    "small embedding": File("a textual inversion", Role.EMBEDDING, None, {"<cat>": (2, 32)}),
+    "named embedding": File(
+        "a textual inversion for SD 1.x", Role.EMBEDDING, SD1, {"cat": (2, 768)}
+    ),
     "sdxl embedding": File(
         "a textual inversion for SDXL",
         Role.EMBEDDING,
@@ -487,6 +513,15 @@ FILES: dict[str, File] = {
         {
             "down_blocks.0.motion_modules.0.temporal_transformer.norm.weight": (320,),
             "mid_block.motion_modules.0.temporal_transformer.norm.weight": (1280,),
+        },
+    ),
+    "video": File(
+        "a model trained on video for SD 2.x",
+        None,
+        SD2,
+        {
+            f"{UNET}input_blocks.1.{ATTN}": (320, 1024),
+            f"{UNET}input_blocks.1.1.time_stack.0.norm1.weight": (320,),
         },
     ),
     "flux": File(
@@ -519,6 +554,15 @@ FILES: dict[str, File] = {
         None,
         None,
         {"bert.weight": (3, 3)},
+    ),
+    "foreign rows": File(
+        "of a kind that zs2 does not know (it holds rows)", None, None, {"rows": (3, 512)}
+    ),
+    "foreign layer": File(
+        "of a kind that zs2 does not know (it holds dense.kernel and dense.bias)",
+        None,
+        None,
+        {"dense.kernel": (3, 768), "dense.bias": (768,)},
     ),
     "empty": File("of a kind that zs2 does not know (it holds nothing)", None, None, {}),
 }

@@ -122,6 +122,54 @@ def test_real_files():
         assert identify(read_header(REAL / f"{name}.safetensors")).words == words
 
 
+def test_what_diffusers_and_transformers_write_is_told():
+    """Their own names of tensors, of networks made small."""
+    import diffusers as d
+    import transformers as t
+
+    levels = {
+        "block_out_channels": (32, 64),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "layers_per_block": 2,
+        "attention_head_dim": 4,
+    }
+    deep = {"transformer_layers_per_block": 2, "cross_attention_dim": 2048}
+    deep |= {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+    deep |= {"projection_class_embeddings_input_dim": 80}
+    ups = {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
+    t2i = {"in_channels": 3, "channels": [32, 64]}
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    vision |= {"num_attention_heads": 4}
+    made = {
+        "the UNet of an SD 1.x model alone": d.UNet2DConditionModel(
+            **levels, **ups, cross_attention_dim=768
+        ),
+        "an SD 1.x LCM with guidance built in": d.UNet2DConditionModel(
+            **levels, **ups, cross_attention_dim=768, time_cond_proj_dim=8
+        ),
+        "a ControlNet for SD 1.x": d.ControlNetModel(**levels, cross_attention_dim=768),
+        "a ControlNet for SD 2.x": d.ControlNetModel(**levels, cross_attention_dim=1024),
+        "a ControlNet for SDXL": d.ControlNetModel(**levels, **deep),
+        "a union ControlNet for SDXL": d.ControlNetUnionModel(**levels, **deep),
+        "a T2I-Adapter for SD 1.x": d.T2IAdapter(**t2i),
+        "a T2I-Adapter for SDXL": d.T2IAdapter(
+            adapter_type="full_adapter_xl", **t2i, downscale_factor=16
+        ),
+        "several T2I-Adapters in one file": d.MultiAdapter([d.T2IAdapter(**t2i)] * 2),
+        "a VAE": d.AutoencoderKL(block_out_channels=(32,)),
+        "a VAE of 16 channels": d.AutoencoderKL(block_out_channels=(32,), latent_channels=16),
+        "a TAESD": d.AutoencoderTiny(),
+        "a CLIP vision encoder": t.CLIPVisionModelWithProjection(t.CLIPVisionConfig(**vision)),
+        "a text encoder alone": t.CLIPTextModel(t.CLIPTextConfig(vocab_size=64, **vision)),
+    }
+    for words, network in made.items():
+        shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+        assert identify(File("", None, None, shapes).header).words == words
+    network = t.CLIPVisionModel(t.CLIPVisionConfig(**vision))
+    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    assert identify(File("", None, None, shapes).header).words == "a CLIP vision encoder"
+
+
 def full_size(family: Family) -> dict[str, tuple[int, ...]]:
     """All names and shapes of a UNet as diffusers makes it, under a single file's names."""
     from diffusers import UNet2DConditionModel

@@ -96,7 +96,7 @@ def test_other_kinds(capsys, tmp_path):
     save_file({"lora_unet_x.lora_down.weight": torch.zeros(4, 4)}, path)
     status, out, _ = run_inspect(capsys, path)
     assert status == 0
-    assert "a LoRA, 0.0 M values" in out
+    assert "a LoRA, 16 values, 0.1 kB, F32" in out
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".mp4"])
@@ -149,6 +149,13 @@ def test_a_network_that_cannot_be_is_said(capsys, folder, part, changes):
     assert status == 0
     assert "not supported: " in out
     refused(folder, "configuration|tokens")
+
+
+def test_lists_where_a_number_should_be_are_no_traceback(capsys, folder):
+    edit_json(folder / "unet/config.json", cross_attention_dim=[32], in_channels=[4])
+    status, out, _ = run_inspect(capsys, folder)
+    assert status == 0
+    assert "Stable Diffusion folder, a UNet with [4] input channels" in out
 
 
 def test_nought_is_a_setting(capsys, tmp_path, random_pipe):
@@ -227,7 +234,6 @@ def test_what_cannot_be_told_is_one_sentence(capsys, tmp_path):
         "page.safetensors": "web page",
         "empty": "neither a Stable Diffusion model nor a clip",
         "foreign.png": "no settings",
-        SMALL / "unet": "single component",
     }.items():
         status, out, err = run_inspect(capsys, tmp_path / name)
         assert status == 2

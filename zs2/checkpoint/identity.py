@@ -59,7 +59,7 @@ def identify(entries: Mapping[str, Entry]) -> Kind:
     channels = _first(entries, *_LATENT)[1]
     if use is Role.VAE and channels not in (0, 4):
         return Kind(f"{words} of {channels} channels", advice=OTHER)
-    family = _t2i_family(entries) if "T2I" in words else _family(entries, names)
+    family = _t2i_family(entries) or _family(entries, names)
     words = f"{words} for {family.value}" if family else words
     if isinstance(use, Role):
         return Kind(words, use, family)
@@ -92,6 +92,10 @@ def _fits(signs: str, names: str) -> bool:
 def _first(entries: Mapping[str, Entry], *keys: str) -> tuple[int, ...]:
     """The shape of the first of these tensors that there is, and zeros where it is short."""
     return (*next((entries[key].shape for key in keys if key in entries), ()), 0, 0)
+
+
+def _last(entry: Entry) -> int:
+    return entry.shape[-1] if entry.shape else 0
 
 
 def _model(entries: Mapping[str, Entry], names: str) -> Kind:
@@ -135,13 +139,15 @@ def _facts(entries: Mapping[str, Entry]) -> Mapping[str, str]:
 
 
 def _embedding(entries: Mapping[str, Entry]) -> Kind | None:
-    """A textual inversion: nothing but rows of the width of a text encoder."""
-    few = len(entries) <= 2 and all(len(e.shape) in (1, 2) for e in entries.values())
-    widths = {e.shape[-1] for e in entries.values()} if few else set()
-    if not widths or not widths <= {768, 1024, 1280} or any("." in k[1:] for k in entries):
+    """A textual inversion: rows for a prompt, under a name of its own or a trainer's."""
+    widths = {e.shape[-1] for e in entries.values() if len(e.shape) in (1, 2)}
+    if not widths or len(entries) > 2:
         return None
-    pair = {"clip_l", "clip_g"} <= entries.keys()
-    family = Family.SDXL if pair else Family.of(next(iter(widths)))
+    named = all(key.startswith(("<", "emb_params", "clip_", "string_to_param")) for key in entries)
+    # Any other word may be a name too, but then the width must be one of a text encoder's.
+    if not named and (not widths <= {768, 1024, 1280} or any("." in key for key in entries)):
+        return None
+    family = Family.SDXL if "clip_g" in entries else Family.of(min(widths))
     words = "a textual inversion"
     return Kind(f"{words} for {family.value}" if family else words, Role.EMBEDDING, family)
 
@@ -166,7 +172,7 @@ def _family(entries: Mapping[str, Entry], names: str) -> Family | None:
         reads = ("attn2" in key and "to_k" in key) or "to_k_ip" in key
         if reads and (family := Family.of(_reads(entries, key, entry))):
             return family
-        if key.startswith("unet:") and key.endswith(":down") and (f := Family.of(entry.shape[-1])):
+        if key.startswith("unet:") and key.endswith(":down") and (f := Family.of(_last(entry))):
             return f
     for signs, family in _FAMILY_NAMES:
         if _fits(signs, names):

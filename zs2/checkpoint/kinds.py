@@ -20,7 +20,8 @@ class Family(Enum):
     @staticmethod
     def of(width: object) -> "Family | None":
         """The family whose prompt embeddings have this width."""
-        return {768: Family.SD1, 1024: Family.SD2, 2048: Family.SDXL}.get(width)  # type: ignore[call-overload]
+        families = {768: Family.SD1, 1024: Family.SD2, 2048: Family.SDXL}
+        return families.get(width) if isinstance(width, int) else None
 
 
 class Role(Enum):
@@ -77,5 +78,5 @@ def unusual_input(channels: object) -> str | None:
     if channels in (4, 8):
         return None
     kinds = {5: "a depth", 7: "an upscaler", 9: "an inpainting"}
-    kind = f"{kinds[channels]} model" if channels in kinds else "a UNet"
-    return f"{kind} with {channels} input channels"
+    kind = kinds.get(channels) if isinstance(channels, int) else None
+    return f"{f'{kind} model' if kind else 'a UNet'} with {channels!r:.20} input channels"

@@ -7,7 +7,7 @@ is in some tensor's name. ^ and $ are a name's ends, ! is before what must be in
 
 from zs2.checkpoint.kinds import Role
 
-OTHER = "it needs a model of Stable Diffusion 1, 2 or XL"
+OTHER = "give one for Stable Diffusion 1, 2 or XL"
 WHOLE = "give the folder, or the single file, that it belongs to"
 PLAIN = "give a plain model of the family"
 
@@ -17,6 +17,18 @@ SIGNS: tuple[tuple[str, str, Role | str], ...] = (
     ("joint_blocks joint_transformer_blocks add_k_proj", "a part of SD 3", OTHER),
     (".cross_attn.norm_k.", "a part of Wan", OTHER),
     (".SelfAttention. .wi_0.", "a T5 text encoder", OTHER),
+    ("scale_shift_table", "a part of a diffusion transformer", OTHER),
+    (
+        "temporal_transformer_blocks. .time_stack. .temp_attentions.",
+        "a model trained on video",
+        "give the model of pictures that it was made of",
+    ),
+    ("^concept_embeds$", "a safety checker", "zs2 needs none"),
+    (
+        "controlnet_cond_embedding.&motion_modules.",
+        "a SparseCtrl of AnimateDiff",
+        "give a ControlNet",
+    ),
     ("motion_modules.", "an AnimateDiff motion module", "zs2 moves without: see --lam"),
     # What steers a model by pictures.
     ("^lllite_unet_", "a ControlNet-LLLite", "give a ControlNet or a Control-LoRA"),
@@ -27,6 +39,8 @@ SIGNS: tuple[tuple[str, str, Role | str], ...] = (
         "a union ControlNet",
         "give one that is made for a single kind of map",
     ),
+    ("^control_to_base_for_conv_in. .ctrl_to_base.", "a ControlNet-XS", "give a ControlNet"),
+    ("^adapters.1.", "several T2I-Adapters in one file", "give each alone"),
     ("^difference$", "a difference ControlNet", Role.CONTROL),
     (
         "^control_model. controlnet_cond_embedding. controlnet_mid_block. "
@@ -50,6 +64,7 @@ SIGNS: tuple[tuple[str, str, Role | str], ...] = (
         "it enlarges finished pictures, with another program",
     ),
     # What changes a model's weights.
+    (".oft_R. .ia3_l$", "an OFT or IA3 of PEFT", "give LyCORIS' form of it, or a LoRA"),
     (".hada_w", "a LoHa", Role.LORA),
     (".lokr_w", "a LoKr", Role.LORA),
     (".oft_blocks$ .oft_diag$", "an OFT", Role.LORA),
@@ -97,7 +112,11 @@ SIGNS: tuple[tuple[str, str, Role | str], ...] = (
         "a CLIP that scores pictures",
         "it is no part of a model: zs2.checkpoint.load.load_clip reads its folder",
     ),
-    ("^vision_model. ^visual.", "a CLIP vision encoder", Role.IMAGE_ENCODER),
+    (
+        "^vision_model. ^visual. ^embeddings.class_embedding$",
+        "a CLIP vision encoder",
+        Role.IMAGE_ENCODER,
+    ),
     (
         "text_model. token_embedding. ^transformer.resblocks. ^cond_stage_model. ^conditioner.",
         "a text encoder alone",
