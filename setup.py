@@ -41,6 +41,12 @@ setup(
     ],
     extras_require={
         "video": ["av>=14", "pillow>=11"],
-        "test": ["diffusers>=0.35", "pytest>=8", "transformers>=4.57"],
+        "test": [
+            "diffusers>=0.35",
+            "lycoris-lora>=4",
+            "peft>=0.17",
+            "pytest>=8",
+            "transformers>=4.57",
+        ],
     },
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "zs2"
 BEYOND = {"zs2.shots", "zs2.cli", "zs2.sample", "zs2.inspect"}
+ADAPTERS = {"zs2.checkpoint.lora"}
 
 
 def imports(file: Path) -> set[str]:
@@ -35,6 +36,8 @@ def test_the_core_stands_alone():
         left += [n for n in imports(files[name]) & files.keys() if n not in found and n != "zs2"]
     assert {"zs2.noise", "zs2.models.unet", "zs2.kernels.momentum_scan"} <= found
     assert not {".".join(name.split(".")[:2]) for name in found} & BEYOND
+    assert files.keys() >= ADAPTERS
+    assert not found & ADAPTERS
 
 
 def test_no_capability_knows_the_command_line():

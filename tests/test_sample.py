@@ -221,6 +221,7 @@ def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
         "model": "here",
         "prediction": "v",
         "tokenizer": "words",
+        "adapters": [],
         "compile": True,
         "dtype": "bf16",
         "device": "cpu",

@@ -7,6 +7,7 @@ from pathlib import Path
 from zs2.models.text import Text
 from zs2.models.unet import UNet
 from zs2.models.vae import VAE
+from zs2.receipt import Receipt
 from zs2.schedule import Schedule
 
 PACKAGE = Path(__file__).parent
@@ -41,6 +42,7 @@ class Weights:
     Attributes:
         name: the path or hub id it was loaded by; None is the small model.
         settings: what else it was made of, by the names of the command line's options.
+        receipts: what became of each adapter's file.
     """
 
     text: Text
@@ -50,6 +52,7 @@ class Weights:
     defaults: Defaults
     name: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
+    receipts: tuple[Receipt, ...] = ()
 
 
 Adapter = Callable[[Weights], Weights]

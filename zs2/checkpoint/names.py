@@ -56,6 +56,8 @@ def unet_blocks(config: UNetConfig) -> Pairs:
     """Blocks of the UNet: name in the Hugging Face layout, name in a CompVis file."""
     yield "time_embedding.linear_1", "time_embed.0"
     yield "time_embedding.linear_2", "time_embed.2"
+    yield "add_embedding.linear_1", "label_emb.0.0"
+    yield "add_embedding.linear_2", "label_emb.0.2"
     yield "conv_in", "input_blocks.0.0"
     yield "conv_norm_out", "out.0"
     yield "conv_out", "out.2"

@@ -31,7 +31,9 @@ def command_line(settings: Mapping[str, object]) -> str:
     words = ["python", "-m", "zs2.sample"]
     words.append(f"--prompt={prompt}" if prompt.startswith("-") else prompt)
     for option, value in _given(settings).items():
-        if option in OPTIONS and OPTIONS[option].repeat and isinstance(value, list):
+        if option in OPTIONS and OPTIONS[option].repeat == 1 and isinstance(value, list):
+            words += [f"--{option}={item}" for item in value]
+        elif option in OPTIONS and OPTIONS[option].repeat and isinstance(value, list):
             words += [word for item in value for word in (f"--{option}", *map(str, item))]
         elif option in OPTIONS:
             # Joined with "=", a value that begins with a dash is not taken for an option.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from zs2 import media
 from zs2.cli import inputs, request
+from zs2.cli.adapters import adapters
 from zs2.cli.options import PROMPT_AT, SOURCE
 from zs2.cli.sheet import write_sheet
 from zs2.cli.terminal import answer, progress_bar, say
@@ -82,14 +83,18 @@ def run(args: argparse.Namespace) -> None:
     if not jobs:
         say("all of it is there already")
         return
+    changes = adapters(args)
     pipe = load(
         SMALL if args.model is None else args.model,
         device=args.device or "auto",
         dtype=args.dtype or "auto",
         prediction=args.prediction,
         tokenizer=args.tokenizer,
+        adapters=changes,
         compile=args.compile,
     )
+    for receipt in pipe.weights.receipts:
+        say(receipt)
     size = inputs.clip_size(args, given, pipe)
     guided = per_frame("cfg", pipe.weights.defaults.cfg if args.cfg is None else args.cfg, frames)
     branches = 3 if args.edit else 1 if all(x == 1 for x in guided) else 2

@@ -91,8 +91,9 @@ class Option:
             else:
                 shared["type"] = self.kind
             if self.repeat:
-                metavar = tuple(self.value.split())
-                shared |= {"action": "append", "nargs": self.repeat, "metavar": metavar}
+                shared["action"] = "append"
+            if self.repeat > 1:
+                shared |= {"nargs": self.repeat, "metavar": tuple(self.value.split())}
         group.add_argument(*self.flags.split(), **shared)
 
 
@@ -107,6 +108,9 @@ MODEL = (
         ("epsilon", "v"),
     ),
     Option("--tokenizer", "DIR", "folder with CLIP's vocabulary, for single files"),
+    Option(
+        "--lora", "FILE[:WEIGHT]", "a LoRA, and how much of it (default: 1); repeatable", repeat=1
+    ),
 )
 PICTURE = (
     Option("-n --negative", "TEXT", "what to steer away from"),
