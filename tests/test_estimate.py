@@ -16,17 +16,18 @@ FRAME = 3 * 512 * 512 + 4 * 5 * 4 * 64 * 64  # what is kept of each: its pixels,
 
 
 class Network:
-    def __init__(self, config):
-        self.config = config
+    def __init__(self, config, dtype=torch.bfloat16):
+        self.config, self.dtype = config, dtype
 
 
 @pytest.fixture
 def memory(random_pipe):
-    sd15 = replace(random_pipe.weights, unet=Network(UNetConfig()), vae=Network(VAEConfig()))
+    sd15 = replace(random_pipe.weights, unet=Network(UNetConfig()))
 
     def told(frames, chunk=None, together=True, dtype=torch.bfloat16, device="cpu", branches=2):
         order = Whole(chunk, together)
-        return clip_memory(sd15, dtype, torch.device(device), frames, LATENT, order, branches)
+        weights = replace(sd15, vae=Network(VAEConfig(), dtype))
+        return clip_memory(weights, dtype, torch.device(device), frames, LATENT, order, branches)
 
     return told
 

@@ -48,6 +48,14 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def without_overflow(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """A dtype of float32's range: bf16 for fp16 where the device computes in it, else fp32."""
+    if dtype != torch.float16:
+        return dtype
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float32
+
+
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether there was too little memory: only CUDA has a class for that, the rest have words."""
     return "out of memory" in str(error) or "can't allocate memory" in str(error)

@@ -33,6 +33,6 @@ def clip_memory(
     live = 14 if device.type == "cpu" else 20
     unet = live * activation + min(26 * activation, 256 << 20)
     pixels = h * w * factor * factor
-    vae = 9 * pixels * weights.vae.config.block_out_channels[0] * dtype.itemsize
+    vae = 9 * pixels * weights.vae.config.block_out_channels[0] * weights.vae.dtype.itemsize
     kept = frames * (3 * pixels + 4 * 5 * channels * h * w)  # uint8; float32
     return max(unet, vae) + kept

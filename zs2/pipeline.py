@@ -220,7 +220,7 @@ class Pipeline:
         """
         pixels = frames.permute(0, 3, 1, 2).to(self.device) / 127.5 - 1  # (F, 3, H, W)
         vae = self.weights.vae
-        means = [vae.encode(one[None].to(self.dtype))[0].float() for one in pixels]
+        means = [vae.encode(one[None].to(vae.dtype))[0].float() for one in pixels]
         return torch.cat(means) * vae.config.scaling_factor
 
     @torch.inference_mode()
@@ -235,10 +235,10 @@ class Pipeline:
         with torch.inference_mode(False):
             frames = torch.empty(len(latents), height, width, 3, dtype=torch.uint8)
         for i, latent in enumerate(latents.to(self.device)):
-            z = (latent / vae.config.scaling_factor).to(self.dtype)
+            z = (latent / vae.config.scaling_factor).to(vae.dtype)
             pixels = vae.decode(z[None])[0].float()  # (3, H, W)
             if not pixels.isfinite().all():
-                raise NumericalError(f"while decoding frame {i + 1}", self.dtype)
+                raise NumericalError(f"while decoding frame {i + 1}", vae.dtype)
             frames[i] = ((pixels + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
         return frames
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from zs2.models.taesd import TAESD
 from zs2.models.text import Text
 from zs2.models.unet import UNet
 from zs2.models.vae import VAE
@@ -47,7 +48,7 @@ class Weights:
 
     text: Text
     unet: UNet
-    vae: VAE
+    vae: VAE | TAESD
     schedule: Schedule
     defaults: Defaults
     name: str | None = None

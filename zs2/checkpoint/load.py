@@ -19,9 +19,11 @@ from zs2.checkpoint.hub import clip_tokenizer, resolve
 from zs2.checkpoint.identity import wanted
 from zs2.checkpoint.kinds import Role, unusual_input
 from zs2.checkpoint.names import HARMLESS, PREFIX, compvis_name, current_name
+from zs2.device import without_overflow
 from zs2.errors import InputError
 from zs2.json_file import read_json
 from zs2.models.clip import CLIP, CLIPText, CLIPTextConfig, CLIPVisionConfig
+from zs2.models.taesd import TAESDConfig
 from zs2.models.text import Text, Tower
 from zs2.models.tokenizer import Tokenizer
 from zs2.models.unet import UNet
@@ -78,12 +80,25 @@ def load_weights(
     return Weights(
         text=Text((Tower(words, plans["text_encoder"].build(CLIPText, device, dtype)),)),
         unet=plans["unet"].build(UNet, device, dtype),
-        vae=plans["vae"].build(VAE, device, dtype),
+        vae=plans["vae"].build(
+            VAE, device, vae_dtype(plans["vae"].config, plans["unet"].config, dtype, device)
+        ),
         schedule=schedule,
         defaults=defaults,
         name=None if path == SMALL else str(model),
         settings={"tokenizer": str(tokenizer) if tokenizer else None},
     )
+
+
+def vae_dtype(
+    vae: VAEConfig | TAESDConfig, unet: UNetConfig, dtype: torch.dtype, device: torch.device | str
+) -> torch.dtype:
+    """What a VAE is computed in: SDXL's overflows in fp16, unless its configuration denies it.
+
+    The files of SD 1.x and 2.x often say the same without need; diffusers does not ask them.
+    """
+    overflows = vae.force_upcast and unet.addition_embed_type is not None
+    return without_overflow(dtype, torch.device(device)) if overflows else dtype
 
 
 def _schedule(path: Path, prediction: str | None) -> Schedule:

@@ -45,7 +45,7 @@ OLD_VAE_ATTENTION = {
 
 # What a CompVis file may hold besides the three networks, and what never matters.
 HARMLESS = re.compile(
-    r"^(model_ema\.|first_stage_model\.loss\.|lowvae)|"
+    r"^(model_ema\.|first_stage_model\.(loss|model_ema)\.|lowvae)|"
     r"^cond_stage_model\.transformer\.text_projection\.|"
     r"(^|\.)(position_ids|logit_scale|betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_\w+|"
     r"posterior_\w+|lvlb_weights|scale_factor|num_batches_tracked|decay|num_updates|ztsnr|v_pred)$"

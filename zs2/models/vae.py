@@ -7,6 +7,7 @@ attribute names are the keys of the Hugging Face layout.
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ class VAEConfig:
     layers_per_block: int = 2
     norm_num_groups: int = 32
     scaling_factor: float = 0.18215
+    force_upcast: bool = False  # values overflow in fp16
 
     NEUTRAL: ClassVar[dict[str, object]] = {
         "act_fn": "silu",
@@ -35,7 +37,6 @@ class VAEConfig:
         "use_quant_conv": True,
         "use_post_quant_conv": True,
         "sample_size": "any",
-        "force_upcast": "any",
     }
     """Other keys that real files hold, with the one value that this network computes."""
     OMITTED: ClassVar[dict[str, object]] = {"block_out_channels": (64,), "layers_per_block": 1}
@@ -157,6 +158,11 @@ class VAE(nn.Module):
         self.decoder = Decoder(config)
         self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
         self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What pixels and latents must be of: not always the UNet's."""
+        return self.quant_conv.weight.dtype
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels [B, 3, H, W] in -1..1 to the posterior's mean and log variance, [B, 4, h, w]."""
