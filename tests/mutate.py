@@ -109,12 +109,12 @@ MUTATIONS = [
         "condition.py",
         "condition",
         [
-            ("self.prompt[:, start:stop] if", "self.prompt[:, : stop - start] if"),
+            ("x[:, start:stop] if", "x[:, : stop - start] if"),
             ("else self.channels[:, start:stop]", "else self.channels[:, : stop - start]"),
-            ("(p.shape[1] for p in prompts", "(p.shape[2] for p in prompts"),
+            ("(p.shape[1] for p in parts", "(p.shape[2] for p in parts"),
             ("p[:, None].expand", "p.expand"),
             ("torch.cat(channels) if", "torch.cat(channels[::-1]) if"),
-            ("Condition(torch.cat(prompts),", "Condition(torch.cat(prompts[::-1]),"),
+            ("return torch.cat(parts)", "return torch.cat(parts[::-1])"),
         ],
     ),
     (
@@ -700,6 +700,125 @@ MUTATIONS = [
         ],
     ),
     (
+        "models/transformer.py",
+        "shots_image_prompt",
+        [
+            ("h = h + self.found(q, *picture)", "h = self.found(q, *picture)"),
+            ("condition.pictures.get(self.attn2)", "None"),
+        ],
+    ),
+    (
+        "condition.py",
+        "condition",
+        [
+            ("torch.cat(keys), torch.cat(values)", "torch.cat(keys), torch.cat(keys)"),
+            ("for p in pictures), strict=True)", "for p in pictures[::-1]), strict=True)"),
+            ("if len(pictures) not in (0, len(conditions)):", "if False:"),
+        ],
+    ),
+    (
+        "models/clip.py",
+        "clip",
+        [
+            ("self.vision_model.layers(pixels)[-2]", "self.vision_model.layers(pixels)[-1]"),
+            ("covering(frames, side, side)", "covering(frames, side, side).flip(1)"),
+        ],
+    ),
+    (
+        "checkpoint/load.py",
+        "checkpoint_vae",
+        [
+            ("vae.force_upcast and unet", "unet"),
+            ("vae.force_upcast and unet.addition_embed_type is not None", "vae.force_upcast"),
+        ],
+    ),
+    (
+        "shots/image_prompt.py",
+        "shots_image_prompt",
+        [
+            ("(k, self.weight * v)", "(self.weight * k, v)"),
+            ("seen if branch.condition.prompt is prompt else unseen", "seen"),
+            ("if any(branch.condition.pictures for", "if all(not branch.condition.prompt.ndim for"),
+            ('check_range("image_weight", self.weight, HEAVIEST)', "pass"),
+        ],
+    ),
+    (
+        "models/ip_adapter.py",
+        "shots_image_prompt checkpoint_ip_adapter",
+        [
+            (
+                "unet.down_blocks, unet.up_blocks, unet.mid_block",
+                "unet.down_blocks, unet.mid_block",
+            ),
+            ("str(2 * i + 1)", "str(2 * i)"),
+            ("torch.zeros_like(seen)", "seen"),
+            ("torch.zeros_like(pixels)", "pixels - 1"),
+            ("torch.cat([seen, queries], dim=1)", "seen"),
+            ("x = x + attention(seen, x)", "x = attention(seen, x)"),
+            ("return x + feed(x)", "return feed(x)"),
+            ("self.heads = width // HEAD", "self.heads = 1"),
+            ("seen, queries = self.norm1(seen), self.norm2(queries)", "pass"),
+        ],
+    ),
+    (
+        "checkpoint/ip_adapter.py",
+        "checkpoint_ip_adapter",
+        [
+            ("check_family(path, kind, Family.of(width))", "pass"),
+            ("replace(config, width=width)", "config"),
+            ("vision.projection_dim if config.form", "vision.hidden_size if config.form"),
+            ('path.parent.parent / "models", path', "path"),
+            ("{**inner, **projection}", "inner"),
+            ("round(places**0.5) * patch", "patch"),
+        ],
+    ),
+    (
+        "checkpoint/vae.py",
+        "checkpoint_vae",
+        [
+            ("wanted(path, entries, Role.VAE)", "pass"),
+            ("if len(scales) > 1:", "if False:"),
+            ("if found != needed:", "if False:"),
+            ("vae_dtype(config, weights.unet.config, some.dtype, some.device)", "some.dtype"),
+            ('(half == "decoder" and not ours)', '(half == "decoder")'),
+            ("if not HARMLESS.search(name)", "if True"),
+            ("and beside != path and beside.exists()", "and False"),
+            ('{**weights.settings, "vae"', '{"vae"'),
+        ],
+    ),
+    (
+        "models/taesd.py",
+        "taesd",
+        [
+            ("3 * torch.tanh(z / 3)", "z"),
+            ("* 2 - 1", "* 2"),
+            ("(pixels + 1) / 2", "pixels"),
+            ("F.relu(self.conv(x) + x)", "self.conv(x) + x"),
+            ("stride=2, padding=1, bias=False", "stride=2, padding=1, bias=True"),
+        ],
+    ),
+    (
+        "resize.py",
+        "inputs clip",
+        [
+            ("(sides[0] - height) // 2, (sides[1] - width) // 2", "0, 0"),
+            ("wide = w * height > h * width", "wide = w * height < h * width"),
+            (", antialias=True", ""),
+        ],
+    ),
+    (
+        "cli/image_prompt.py",
+        "cli_image_prompt",
+        [
+            ("read_ip_adapter(args.ip_adapter)", "pass"),
+            ("args.image_encoder)", "None)"),
+            (
+                "[ImagePrompt(adapter, encoder, picture, **weight)]",
+                "[ImagePrompt(adapter, encoder, picture)]",
+            ),
+        ],
+    ),
+    (
         "cli/request.py",
         "inputs sample make",
         [
@@ -718,8 +837,6 @@ MUTATIONS = [
         "inputs",
         [
             ("return length if length > 1 else 8", "return length"),
-            ("(sides[0] - height) // 2, (sides[1] - width) // 2", "0, 0"),
-            ("scale = max(", "scale = min("),
             ("round(usual * (width / height) ** 0.5)", "usual"),
             (".mean(-1) / 255", ".mean(-1) / 510"),
         ],

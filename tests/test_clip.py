@@ -5,11 +5,18 @@ import pytest
 import torch
 from parity import EXACT, SD15_TEXT, SD21_TEXT, TOLERANCE, error, scramble
 from PIL import Image
-from transformers import CLIPConfig, CLIPModel, CLIPTextModel
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTextModel,
+    CLIPVisionModelWithProjection,
+)
 from transformers import CLIPTextConfig as TheirTextConfig
+from transformers import CLIPVisionConfig as TheirVisionConfig
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from zs2.models.clip import CLIP, CLIPText, CLIPTextConfig, CLIPVisionConfig
+from zs2.models.clip import CLIP, CLIPText, CLIPTextConfig, CLIPVision, CLIPVisionConfig
 
 SMALL = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
 SMALL |= {"num_attention_heads": 4}
@@ -92,3 +99,36 @@ def test_pictures_of_other_sizes_are_resized_as_clips_were_for_its_training(size
 def test_an_unknown_activation_is_named():
     with pytest.raises(ValueError, match="relu"):
         CLIPText(CLIPTextConfig(hidden_act="relu"))
+
+
+@torch.inference_mode()
+def test_the_image_encoder_alone():
+    """As IP-Adapters take it: the projected vector, and what the last layer is given."""
+    config = {
+        **SMALL,
+        "image_size": 32,
+        "patch_size": 8,
+        "projection_dim": 48,
+        "hidden_act": "gelu",
+    }
+    theirs = scramble(CLIPVisionModelWithProjection(TheirVisionConfig(**config))).double()
+    with torch.device("meta"):
+        ours = CLIPVision(CLIPVisionConfig(**config))
+    ours.load_state_dict(theirs.state_dict(), assign=True)
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
+    expected = theirs(pixels, output_hidden_states=True)
+    assert error(ours(pixels), expected.image_embeds) <= EXACT
+    assert error(ours.hidden(pixels), expected.hidden_states[-2]) <= EXACT
+
+
+@pytest.mark.parametrize("size", [(48, 48), (100, 60), (33, 95), (32, 32), (20, 31)])
+def test_pictures_for_the_encoder_are_prepared_as_it_was_trained(size):
+    """Resized, cropped and normed as by transformers' processor, which rounds twice with Pillow."""
+    config = CLIPVisionConfig(**SMALL, image_size=32, patch_size=8)
+    # Without the ends, where Pillow cuts off what overshoots twice.
+    picture = torch.randint(64, 192, (*size, 3), generator=torch.Generator().manual_seed(1)).byte()
+    processor = CLIPImageProcessor(size=32, crop_size=32)
+    theirs = processor(images=[Image.fromarray(picture.numpy())], return_tensors="pt").pixel_values
+    off = (CLIPVision(config).prepare(picture[None]) - theirs).abs() * 255 * 0.27
+    assert off.max() <= 2
+    assert off.mean() <= 0.5

@@ -43,3 +43,23 @@ def test_a_prompt_for_all_frames_beside_one_for_each(order):
     parts = both[..., 0, 0].split(B)
     assert parts[order.index(0)].tolist() == [[100] * F, [101] * F]
     assert parts[order.index(1)].tolist() == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+
+
+def test_pictures_in_one_keep_their_order_and_stay_with_all_frames():
+    layers = [torch.nn.Identity(), torch.nn.Identity()]
+    said, against = (
+        Condition(
+            ALL, pictures={layer: (ALL + n + i, ALL + n + i + 5) for i, layer in enumerate(layers)}
+        )
+        for n in (10, 20)
+    )
+    both = Condition.stack([said, against])
+    assert [both.pictures[layer][0][:, 0, 0].tolist() for layer in layers] == [
+        [110, 111, 120, 121],
+        [111, 112, 121, 122],
+    ]
+    assert both.pictures[layers[0]][1][:, 0, 0].tolist() == [115, 116, 125, 126]
+    assert both.at(1, 3).pictures is both.pictures
+    assert not Condition.stack([Condition(ALL)]).pictures
+    with pytest.raises(ValueError, match="some branches have a picture and some have none"):
+        Condition.stack([said, Condition(ALL)])

@@ -20,12 +20,15 @@ class Condition:
         channels: [B, F, c, h, w], joined to the latents (Instruct-Pix2Pix: the picture to edit).
         cross: what each cross-attention makes of a prompt that all frames share: its keys and
             values, each [B, 77, C], made once a clip by `UNet.prepare`.
+        pictures: keys and values of a picture that a cross-attention sees beside the prompt, each
+            [B, T, C], or [1, T, C] for all clips; the values are already weighted.
     """
 
     prompt: Tensor
     channels: Tensor | None = None
     added: Tensor | None = None
     cross: Mapping[nn.Module, KeysValues] = field(default_factory=dict)
+    pictures: Mapping[nn.Module, KeysValues] = field(default_factory=dict)
 
     def at(self, start: int, stop: int) -> "Condition":
         """The condition of frames start .. stop-1."""
@@ -41,17 +44,25 @@ class Condition:
         """G conditions of B clips as one of G*B clips.
 
         Raises:
-            ValueError: some have channels and some have none.
+            ValueError: some have channels, or a picture, and some have none.
         """
         prompt = _joined([c.prompt for c in conditions], 4)
         channels = [c.channels for c in conditions if c.channels is not None]
         added = [c.added for c in conditions if c.added is not None]
         if len(channels) not in (0, len(conditions)):
             raise ValueError("some branches have channels and some have none: give all or none")
+        pictures = [c.pictures for c in conditions if c.pictures]
+        if len(pictures) not in (0, len(conditions)):
+            raise ValueError("some branches have a picture and some have none: give all or none")
+        seen = {}
+        for layer in pictures[0] if pictures else ():
+            keys, values = zip(*(p[layer] for p in pictures), strict=True)
+            seen[layer] = torch.cat(keys), torch.cat(values)
         return Condition(
             prompt,
             torch.cat(channels) if channels else None,
             _joined(added, 3) if added else None,
+            pictures=seen,
         )
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from zs2 import media
 from zs2.cli.terminal import say
 from zs2.errors import InputError
 from zs2.pipeline import Pipeline
+from zs2.resize import covering
 
 
 @dataclass(frozen=True)
@@ -91,20 +91,6 @@ def fitted(given: Source, count: int, size: tuple[int, int]) -> Tensor:
         )
         frames = covering(frames, width, height)
     return frames
-
-
-def covering(frames: Tensor, width: int, height: int) -> Tensor:
-    """uint8 [F, H, W, 3] scaled until the size is covered, and the middle of that."""
-    scale = max(width / frames.shape[2], height / frames.shape[1])
-    sides = (
-        max(height, round(frames.shape[1] * scale)),
-        max(width, round(frames.shape[2] * scale)),
-    )
-    x = frames.permute(0, 3, 1, 2).float()
-    x = F.interpolate(x, sides, mode="bicubic", antialias=True)
-    top, left = (sides[0] - height) // 2, (sides[1] - width) // 2
-    x = x[:, :, top : top + height, left : left + width]
-    return x.round().clamp(0, 255).byte().permute(0, 2, 3, 1)
 
 
 def mask(given: Source, count: int, size: tuple[int, int]) -> Tensor:

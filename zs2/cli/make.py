@@ -13,9 +13,9 @@ from pathlib import Path
 from torch import Tensor
 
 from zs2 import media
-from zs2.cli import inputs, request
+from zs2.cli import image_prompt, inputs, request
 from zs2.cli.adapters import adapters
-from zs2.cli.options import PROMPT_AT, SOURCE
+from zs2.cli.options import CONTROL, PROMPT_AT, SOURCE
 from zs2.cli.sheet import write_sheet
 from zs2.cli.terminal import answer, progress_bar, say
 from zs2.denoise import Whole
@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> None:
     frames = inputs.frame_count(args, given)
     request.check(args, frames)
     noise, attention, order = request.noise(args), request.attention(args), request.order(args)
+    picture = image_prompt.picture(args)
     fps = args.fps if args.fps is not None else (given and given.fps) or 8.0
     jobs = planned(args, request.prompts(args), frames, fps)
     beside = [path for path in (args.sheet, args.preview) if path is not None]
@@ -101,7 +102,10 @@ def run(args: argparse.Namespace) -> None:
     announce(pipe, frames, size, order, branches)
     shown = None if given is None else inputs.fitted(given, frames, size)
     mask = None if stencil is None else inputs.mask(stencil, frames, size)
-    features = request.features(args, shown, mask)
+    features = [
+        *request.features(args, shown, mask),
+        *image_prompt.features(args, picture, pipe),
+    ]
     stills = []
     for job in jobs:
         warn_of_unknown_words(job.prompt, pipe.weights)
@@ -137,7 +141,9 @@ def run(args: argparse.Namespace) -> None:
 
 def told(args: argparse.Namespace) -> dict[str, object]:
     """The settings that only the command line knows: what the features were made of."""
-    given = {o.name: getattr(args, o.name.replace("-", "_")) for o in (*SOURCE, PROMPT_AT)}
+    given = {
+        o.name: getattr(args, o.name.replace("-", "_")) for o in (*SOURCE, *CONTROL, PROMPT_AT)
+    }
     return {name: str(v) if isinstance(v, Path) else v for name, v in given.items() if v}
 
 

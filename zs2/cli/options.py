@@ -108,6 +108,7 @@ MODEL = (
         ("epsilon", "v"),
     ),
     Option("--tokenizer", "DIR", "folder with CLIP's vocabulary, for single files"),
+    Option("--vae", "PATH", "another VAE: a folder, a file, or TAESD's decoder, which is fast"),
     Option(
         "--lora", "FILE[:WEIGHT]", "a LoRA, and how much of it (default: 1); repeatable", repeat=1
     ),
@@ -210,6 +211,22 @@ SOURCE = (
         ("text2video-zero", "ddim"),
     ),
 )
+CONTROL = (
+    Option("--ip-adapter", "FILE", "with --image: the adapter that shows it to the model", Path),
+    Option("--image", "PATH", "a picture as a prompt beside the words", Path),
+    Option(
+        "--image-weight",
+        "X",
+        "how much --image counts: 1 (default), and 0.5 leaves more to the words",
+        float,
+    ),
+    Option(
+        "--image-encoder",
+        "PATH",
+        "the CLIP vision encoder that --ip-adapter needs (default: image_encoder beside it)",
+        Path,
+    ),
+)
 OUTPUT = (
     Option(
         "-o --output",
@@ -247,6 +264,7 @@ GROUPS = {
     "picture": PICTURE,
     "motion": MOTION,
     "from pictures and videos": SOURCE,
+    "control": CONTROL,
     "output": OUTPUT,
     "speed and memory": SPEED,
 }

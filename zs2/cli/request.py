@@ -19,6 +19,7 @@ from zs2.noise import NOISES, NoiseModel
 from zs2.pipeline import Feature
 from zs2.shots.edit import Edit
 from zs2.shots.frame_by_frame import FrameByFrame
+from zs2.shots.image_prompt import HEAVIEST
 from zs2.shots.init import Init
 from zs2.shots.invert import Invert
 from zs2.shots.mask import Mask
@@ -62,10 +63,13 @@ def check(args: argparse.Namespace, frames: int) -> None:
             raise InputError(f"--{option} must be at least 1, got {value}")
     if args.seed is not None and not 0 <= args.seed <= 2**63 - args.count:
         raise InputError(f"--seed must lie in 0..2^63-1, got {args.seed}")
-    needs = {"strength": "init", "invert": "init", "mask": "init", "image_cfg": "edit"}
+    needs = {"strength": "init", "invert": "init", "mask": "init", "image-cfg": "edit"}
+    needs |= {"ip-adapter": "image", "image": "ip-adapter", "image-weight": "ip-adapter"}
+    needs |= {"image-encoder": "ip-adapter"}
+    given = {name.replace("_", "-"): value for name, value in vars(args).items()}
     for option, other in needs.items():
-        if getattr(args, option) not in (None, False) and getattr(args, other) is None:
-            raise InputError(f"--{option.replace('_', '-')} has no use without --{other}")
+        if given[option] is not None and given[option] is not False and given[other] is None:
+            raise InputError(f"--{option} has no use without --{other}")
     for name in BY_FRAME:
         if (value := getattr(args, name)) is not None:
             numbers = refused(partial(per_frame, name, value, frames))
@@ -73,8 +77,9 @@ def check(args: argparse.Namespace, frames: int) -> None:
                 refused(partial(check_range, "cfg", value, 10_000, -10_000))
                 if args.negative is not None and all(x == 1 for x in numbers):
                     raise InputError("--negative has no use with --cfg 1, which is no guidance")
-    if args.strength is not None:
-        refused(partial(check_range, "strength", args.strength, 1))
+    for name, most in (("strength", 1), ("image_weight", HEAVIEST)):
+        if (value := getattr(args, name)) is not None:
+            refused(partial(check_range, name, value, most))
     for frame in travelled(args.prompt_at or ()):
         if frame >= frames:
             raise InputError(f"--prompt-at {frame} lies behind the last of {frames} frames, from 0")

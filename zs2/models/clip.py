@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zs2.resize import covering
+
 
 @dataclass(frozen=True)
 class CLIPTextConfig:
@@ -48,6 +50,7 @@ class CLIPVisionConfig:
     num_attention_heads: int = 12
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
+    projection_dim: int = 512
 
 
 def embedding(rows: int, width: int) -> nn.Embedding:
@@ -200,16 +203,50 @@ class VisionTransformer(nn.Module):
         self.encoder = Encoder(config)
         self.post_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
+    def layers(self, pixels: Tensor) -> list[Tensor]:
+        """Normed pixels [B, 3, S, S] to what goes into each layer and comes out of the last."""
+        return self.encoder(self.pre_layrnorm(self.embeddings(pixels)), causal=False)
+
     def forward(self, pixels: Tensor) -> Tensor:
-        hidden = self.encoder(self.pre_layrnorm(self.embeddings(pixels)), causal=False)
-        return self.post_layernorm(hidden[-1][:, 0])
+        return self.post_layernorm(self.layers(pixels)[-1][:, 0])
+
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def normed(pixels: Tensor) -> Tensor:
+    """Pixels [B, 3, H, W] in 0..1 as CLIP was trained on them."""
+    mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    return (pixels - mean) / std
+
+
+class CLIPVision(nn.Module):
+    """The image encoder alone: what it sees can be a prompt (`zs2.models.ip_adapter`)."""
+
+    def __init__(self, config: CLIPVisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vision_model = VisionTransformer(config)
+        self.visual_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
+
+    def prepare(self, frames: Tensor) -> Tensor:
+        """Frames uint8 [B, H, W, 3], cropped to a square, as the pixels [B, 3, S, S] it knows."""
+        side, weight = self.config.image_size, self.visual_projection.weight
+        square = covering(frames, side, side).permute(0, 3, 1, 2)
+        return normed(square.to(weight.device) / 255).to(weight.dtype)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels [B, 3, S, S] to vectors [B, P]."""
+        return self.visual_projection(self.vision_model(pixels))
+
+    def hidden(self, pixels: Tensor) -> Tensor:
+        """Pixels [B, 3, S, S] to what goes into the last layer, [B, N + 1, D]."""
+        return self.vision_model.layers(pixels)[-2]
 
 
 class CLIP(nn.Module):
     """Both towers of a contrastive CLIP, for scoring pictures against prompts."""
-
-    MEAN = (0.48145466, 0.4578275, 0.40821073)
-    STD = (0.26862954, 0.26130258, 0.27577711)
 
     def __init__(self, text: CLIPTextConfig, vision: CLIPVisionConfig, projection: int) -> None:
         super().__init__()
@@ -231,6 +268,5 @@ class CLIP(nn.Module):
         size = self.vision_config.image_size
         if pixels.shape[-2:] != (size, size):
             pixels = F.interpolate(pixels, (size, size), mode="bicubic", antialias=True)
-        mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (self.MEAN, self.STD))
-        pixels = ((pixels.clamp(-1, 1) + 1) / 2 - mean) / std
+        pixels = normed((pixels.clamp(-1, 1) + 1) / 2)
         return F.normalize(self.visual_projection(self.vision_model(pixels)), dim=-1)

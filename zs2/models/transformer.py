@@ -30,12 +30,19 @@ class Attention(nn.Module):
         """Keys and values of a context [B, M, D], each [B, M, C]."""
         return self.to_k(context), self.to_v(context)
 
-    def forward(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        # Frames of one clip that share a prompt attend as one long row.
-        q = self.to_q(x).reshape(len(k), -1, x.shape[-1])  # (B*F, N, C) or (B, F*N, C)
-        h = attend(q, k, v, self.heads, self.upcast).reshape(x.shape)
+    def forward(self, x: Tensor, k: Tensor, v: Tensor, picture: KeysValues | None = None) -> Tensor:
+        """x [B*F, N, C] with what it finds in a context, and in a picture beside it."""
+        q = self.to_q(x)
+        h = self.found(q, k, v)
+        if picture is not None:
+            h = h + self.found(q, *picture)
         del q  # or it would live through the last product
         return self.to_out[0](h)
+
+    def found(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        # Frames of one clip that share a context attend as one long row.
+        rows = q.reshape(len(k), -1, q.shape[-1])  # (B*F, N, C) or (B, F*N, C)
+        return attend(rows, k, v, self.heads, self.upcast).reshape(q.shape)
 
 
 class GEGLU(nn.Module):
@@ -85,7 +92,7 @@ class TransformerBlock(nn.Module):
         x = x + self.attn1(h, *self.attn1.project(shared))
         del h, shared  # or they would live through the feed-forward, where memory peaks
         cross = condition.cross.get(self.attn2) or self.attn2.project(condition.prompt)
-        x = x + self.attn2(self.norm2(x), *cross)
+        x = x + self.attn2(self.norm2(x), *cross, condition.pictures.get(self.attn2))
         return x + self.ff(self.norm3(x))
 
 
