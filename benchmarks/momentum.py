@@ -20,8 +20,8 @@ from zs2.device import DTYPES, pick_device
 from zs2.kernels.momentum_scan import (
     momentum_scan,
     momentum_scan_reference,
-    norm_momentum_scan,
 )
+from zs2.kernels.norm_momentum_scan import norm_momentum_scan
 
 Scan = Callable[[], tuple[Tensor, ...]]
 BRANCHES = 2  # of classifier-free guidance

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,9 +14,10 @@ import torch.nn.functional as F
 from interpreter import interpreted
 from torch.utils._pytree import tree_map
 
-from zs2.kernels import momentum_scan as plain
+from zs2.kernels import momentum_scan as scan
+from zs2.kernels import norm_momentum_scan as norm
 
-FILE = Path(plain.__file__)
+FILE = Path(scan.__file__)
 # Some thousand values a frame, so that errors in the root mean square are no matter of luck.
 SHAPES = [
     (2, 8, 321, 5),
@@ -30,6 +32,14 @@ DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+def together(scan, norm):
+    names = {**vars(scan), "norm_momentum_scan": norm.norm_momentum_scan}
+    return SimpleNamespace(**names)
+
+
+plain = together(scan, norm)
 
 
 class Compiled:
@@ -61,7 +71,10 @@ def kernels(request):
 
 @cache
 def interpret():
-    return interpreted(FILE)
+    scan = interpreted(FILE)
+    with pytest.MonkeyPatch.context() as patch:  # so that the other takes this one's Triton
+        patch.setitem(sys.modules, "zs2.kernels.momentum_scan", scan)
+        return together(scan, interpreted(norm.__file__))
 
 
 def exact(x, mu, initial=None):
@@ -152,9 +165,9 @@ def test_the_state_can_be_handed_over_anywhere(kernels, split):
     weight, bias = torch.randn(3, generator=generator), torch.randn(3, generator=generator)
     close = {"rtol": 2e-6, "atol": 2e-6}  # float32 sums in another order
 
-    for scan in (kernels.momentum_scan, kernels.momentum_scan_reference):
-        head, state = scan((x[:, :split],), mu[:split])
-        tail, final = scan((x[:, split:],), mu[split:], state)
+    for run in (kernels.momentum_scan, kernels.momentum_scan_reference):
+        head, state = run((x[:, :split],), mu[:split])
+        tail, final = run((x[:, split:],), mu[split:], state)
         whole, last = scan((x,), mu)
         torch.testing.assert_close(torch.cat([*head, *tail], dim=1), whole[0], **close)
         torch.testing.assert_close(final, last, **close)
@@ -341,7 +354,7 @@ def test_blocks_of_rows_are_the_whole(monkeypatch, initial):
     mu = torch.rand(5, generator=generator)
     start = (torch.randn(2, 31, 7, generator=generator),) if initial else None
     expected, (last,) = plain.momentum_scan_reference((x,), mu, start)
-    monkeypatch.setattr(plain, "CPU_BLOCK", 64)  # 4 of 31 rows
+    monkeypatch.setattr(scan, "CPU_BLOCK", 64)  # 4 of 31 rows
     scanned, (final,) = plain.momentum_scan((x,), mu, start)
     torch.testing.assert_close(scanned, expected)
     torch.testing.assert_close(final, last)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from zs2.kernels.momentum_scan import norm_momentum_scan
+from zs2.kernels.norm_momentum_scan import norm_momentum_scan
 from zs2.timeline import PerFrame, check_range, per_frame
 
 State = dict[nn.Module, Tensor]
