@@ -13,6 +13,7 @@ from zs2 import sample
 from zs2.cli import make
 from zs2.models.clip import CLIPText, CLIPTextConfig
 from zs2.models.text import Text, Tower
+from zs2.models.tokenizer import Token
 from zs2.models.unet import UNet
 from zs2.models.unet_config import UNetConfig
 from zs2.models.vae import VAE, VAEConfig
@@ -24,12 +25,16 @@ from zs2.weights import Defaults, Weights
 class Letters:
     """A tokenizer of sorts: one token a letter."""
 
+    length = 16
+
+    def tokens(self, text: str) -> list[Token]:
+        return [Token(ord(letter) % 60, i) for i, letter in enumerate(text)]
+
+    def row(self, tokens: list[Token]) -> list[int]:
+        return [62, *(t.id for t in tokens), *[63] * (self.length - 1 - len(tokens))]
+
     def encode(self, texts: list[str]) -> Tensor:
-        ids = torch.full((len(texts), 16), 63)
-        for row, text in zip(ids, texts, strict=True):
-            letters = torch.tensor([ord(c) % 60 for c in text[:15]], dtype=torch.long)
-            row[: len(letters)] = letters
-        return ids
+        return torch.tensor([self.row(self.tokens(text)[: self.length - 2]) for text in texts])
 
 
 def scramble(model: nn.Module, seed: int) -> nn.Module:

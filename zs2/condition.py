@@ -1,5 +1,6 @@
 """What a network is told besides the latents and their noise level."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 KeysValues = tuple[Tensor, Tensor]
+LONGEST = 64 * 77
+"""Tokens of a prompt, beyond which memory would be the next to say no."""
 
 
 @dataclass(frozen=True)
@@ -14,12 +17,12 @@ class Condition:
     """What B clips are told.
 
     Attributes:
-        prompt: embeddings [B, 77, D], or one for each frame [B, F, 77, D].
+        prompt: embeddings [B, T, D], or one for each frame [B, F, T, D]; T is 77 for each chunk.
         added: [B, E], or one for each frame [B, F, E], added to the timestep's embedding (SDXL: the
             pooled prompt and the picture's size).
         channels: [B, F, c, h, w], joined to the latents (Instruct-Pix2Pix: the picture to edit).
         cross: what each cross-attention makes of a prompt that all frames share: its keys and
-            values, each [B, 77, C], made once a clip by `UNet.prepare`.
+            values, each [B, T, C], made once a clip by `UNet.prepare`.
         pictures: keys and values of a picture that a cross-attention sees beside the prompt, each
             [B, T, C], or [1, T, C] for all clips; the values are already weighted.
     """
@@ -44,9 +47,10 @@ class Condition:
         """G conditions of B clips as one of G*B clips.
 
         Raises:
-            ValueError: some have channels, or a picture, and some have none.
+            ValueError: some have channels, or a picture, and some have none; or prompts are too
+                long together.
         """
-        prompt = _joined([c.prompt for c in conditions], 4)
+        prompt = _joined(as_long([c.prompt for c in conditions]), 4)
         channels = [c.channels for c in conditions if c.channels is not None]
         added = [c.added for c in conditions if c.added is not None]
         if len(channels) not in (0, len(conditions)):
@@ -64,6 +68,28 @@ class Condition:
             _joined(added, 3) if added else None,
             pictures=seen,
         )
+
+
+def as_long(prompts: Sequence[Tensor]) -> list[Tensor]:
+    """Prompts [.., T, D] of one length: the shorter ones are told again until they have it.
+
+    Attention to a text that stands there twice is attention to it once, so each does what it does
+    alone, as in A1111 and ComfyUI.
+
+    Raises:
+        ValueError: the length would be beyond LONGEST.
+    """
+    lengths = [p.shape[-2] for p in prompts]
+    tokens = math.lcm(*lengths)
+    if tokens > LONGEST:
+        raise ValueError(
+            f"prompts of {' and '.join(map(str, sorted({*lengths})))} tokens cannot be told in one "
+            "pass: make them as long as each other with BREAK, or split the guidance's branches"
+        )
+    return [
+        p if n == tokens else p.repeat(*[1] * (p.ndim - 2), tokens // n, 1)
+        for p, n in zip(prompts, lengths, strict=True)
+    ]
 
 
 def _cut(x: Tensor, per_frame: int, start: int, stop: int) -> Tensor:

@@ -4,6 +4,7 @@ Radford et al., Learning Transferable Visual Models From Natural Language Superv
 names are the keys of the Hugging Face layout.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -119,14 +120,21 @@ class Encoder(nn.Module):
         return hidden
 
 
+Spliced = tuple[int, int, Tensor]
+"""A row, a column and what stands there in place of a token's own vector [D]."""
+
+
 class TextEmbeddings(nn.Module):
     def __init__(self, config: CLIPTextConfig) -> None:
         super().__init__()
         self.token_embedding = embedding(config.vocab_size, config.hidden_size)
         self.position_embedding = embedding(config.max_position_embeddings, config.hidden_size)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        return self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[1]]
+    def forward(self, ids: Tensor, own: Sequence[Spliced] = ()) -> Tensor:
+        x = self.token_embedding(ids)
+        for row, column, vector in own:
+            x[row, column] = vector
+        return x + self.position_embedding.weight[: ids.shape[1]]
 
 
 class TextTransformer(nn.Module):
@@ -136,9 +144,9 @@ class TextTransformer(nn.Module):
         self.encoder = Encoder(config)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
-    def layers(self, ids: Tensor) -> list[Tensor]:
+    def layers(self, ids: Tensor, own: Sequence[Spliced] = ()) -> list[Tensor]:
         """Token ids [B, 77] to what goes into each layer and comes out of the last, [B, 77, D]."""
-        return self.encoder(self.embeddings(ids), causal=True)
+        return self.encoder(self.embeddings(ids, own), causal=True)
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.final_layer_norm(self.layers(ids)[-1])

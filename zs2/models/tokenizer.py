@@ -9,9 +9,9 @@ the split into words, bytes as letters) are CLIP's own and are the same for ever
 import gzip
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +32,20 @@ _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N
 
 Vocabulary = dict[str, int]
 Merges = list[tuple[str, str]]
+
+
+class Token(NamedTuple):
+    """One of the places of a prompt.
+
+    Attributes:
+        begin: where its text begins.
+        vector: [D], what the encoder sees here in place of the id's own.
+    """
+
+    id: int
+    begin: int = 0
+    weight: float = 1.0
+    vector: Tensor | None = None
 
 
 class Tokenizer:
@@ -121,22 +135,36 @@ class Tokenizer:
         Raises:
             InputError: a prompt is not Unicode text.
         """
-        room = self.length - 2
-        rows = []
-        for text in texts:
-            try:
-                encoding = self._engine.encode(text, add_special_tokens=False)
-            except TypeError as error:  # half a character, from a terminal that is not UTF-8
-                raise InputError(f"the prompt {text!r:.200} is not valid Unicode text") from error
-            if len(encoding.ids) > room:
-                lost = text[encoding.offsets[room][0] :]
-                warnings.warn(
-                    f"a prompt holds {room} tokens, so this end of it is ignored: {lost!r:.200}",
-                    stacklevel=2,
-                )
-            row = [self._start, *encoding.ids[:room], self._end]
-            rows.append(row + [self._pad] * (self.length - len(row)))
+        rows = [self.row(cut(text, self.tokens(text), self.length - 2)) for text in texts]
         return torch.tensor(rows, dtype=torch.int64).reshape(-1, self.length)
+
+    def tokens(self, text: str) -> list[Token]:
+        """The tokens of a text of any length, without start and end.
+
+        Raises:
+            InputError: it is not Unicode text.
+        """
+        try:
+            found = self._engine.encode(text, add_special_tokens=False)
+        except TypeError as error:  # half a character, from a terminal that is not UTF-8
+            raise InputError(f"the prompt {text!r:.200} is not valid Unicode text") from error
+        return [Token(id, begin) for id, (begin, _) in zip(found.ids, found.offsets, strict=True)]
+
+    def row(self, tokens: Sequence[Token]) -> list[int]:
+        """The `length` ids of at most `length` - 2 tokens: start, theirs, end, padding."""
+        row = [self._start, *(token.id for token in tokens), self._end]
+        return row + [self._pad] * (self.length - len(row))
+
+
+def cut(text: str, tokens: Sequence[Token], room: int) -> Sequence[Token]:
+    """As many of a prompt's tokens as there is room for; a warning shows the text that is lost."""
+    if len(tokens) > room:
+        lost = text[tokens[room].begin :]
+        warnings.warn(
+            f"a prompt holds {room} tokens, so this end of it is ignored: {lost!r:.200}",
+            stacklevel=3,
+        )
+    return tokens[:room]
 
 
 def _file_in(folder: Path) -> Path:

@@ -1,13 +1,12 @@
 """Prompt travel: the prompt changes over the clip."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from zs2.condition import Condition
+from zs2.condition import as_long
 from zs2.pipeline import Pipeline
 from zs2.shot import Shot
 
@@ -38,11 +37,12 @@ class Travel:
         told = {f: pipe.encode([text], size) for f, text in sorted(self.prompts.items())}
         points = {0: own} | told
 
-        def path(part: Callable[[Condition], Tensor]) -> Tensor:
-            return travelled({f: part(c) for f, c in points.items()}, shot.frames, len(own.prompt))
+        def path(parts: Sequence[Tensor]) -> Tensor:
+            return travelled(dict(zip(points, parts, strict=True)), shot.frames, len(own.prompt))
 
-        prompt = path(lambda c: c.prompt)
-        added = None if own.added is None else path(lambda c: cast(Tensor, c.added))
+        prompt = path(as_long([c.prompt for c in points.values()]))
+        besides = [c.added for c in points.values() if c.added is not None]
+        added = path(besides) if besides else None
         branches = tuple(
             replace(b, condition=replace(b.condition, prompt=prompt, added=added))
             if b.condition.prompt is own.prompt
