@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from zs2 import media
-from zs2.cli import make
+from zs2.cli import words
 from zs2.cli.sheet import LABEL, labelled
 from zs2.pipeline import Pipeline
 
@@ -84,12 +84,14 @@ def test_a_preview_shows_the_clip_so_far(run, tmp_path, monkeypatch):
     assert media.read_frames(tmp_path / "now.png").shape == (1, 16, 48, 3)
 
 
-@pytest.mark.parametrize(("prompt", "said"), [("a Ball, 2 balls", ""), ("a bear", "bear")])
+@pytest.mark.parametrize(
+    ("prompt", "said"), [("a Ball, 2 balls", ""), ("a bear", "bear"), ("(a:1.3) BREAK [ball]", "")]
+)
 def test_a_small_model_says_which_words_it_does_not_know(capsys, random_pipe, prompt, said):
     defaults = replace(random_pipe.weights.defaults, words=("a", "ball", "balls"))
-    make.warn_of_unknown_words(prompt, replace(random_pipe.weights, defaults=defaults))
+    words.warn_of_unknown(prompt, replace(random_pipe.weights, defaults=defaults))
     err = capsys.readouterr().err
     assert bool(err) == bool(said)
     assert said in err
-    make.warn_of_unknown_words(prompt, random_pipe.weights)  # knows all words
+    words.warn_of_unknown(prompt, random_pipe.weights)  # knows all words
     assert not capsys.readouterr().err

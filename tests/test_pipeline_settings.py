@@ -70,6 +70,8 @@ def test_settings_tell_what_was_done(random_pipe):
         "schedule": "leading",
         "rng": "zs2",
         "latents": None,
+        "prompt-weights": "a1111",
+        "clip-skip": None,
         "dtype": "fp32",
         "prediction": "epsilon",
         "chunk": None,

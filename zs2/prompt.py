@@ -18,6 +18,7 @@ ROUND, SQUARE = 1.1, 1 / 1.1
 STRONGEST = 100
 """Far beyond what still makes a picture: a larger weight is a slip."""
 
+_DEEPEST = 200  # brackets in brackets: more are characters, or time would grow as the square
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
 _LEXEME = re.compile(rf"\\[\\()\[\]]?|[()\[\]]|:\s*({_NUMBER})\s*\)|:|[^\\()\[\]:]+")
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
@@ -59,7 +60,7 @@ def parse(prompt: str) -> list[list[Piece]]:
 
     for lexeme in _LEXEME.finditer(prompt):
         text, number = lexeme[0], lexeme[1]
-        if text in opened:
+        if text in opened and len(opened[text]) < _DEEPEST:
             opened[text].append(len(found))
         elif number is not None and opened["("]:
             close("(", float(number))

@@ -24,6 +24,8 @@ def of_model(weights: Weights, dtype: torch.dtype) -> dict[str, object]:
         "zs2": __version__,
         "model": weights.name,
         **weights.settings,
+        "prompt-weights": weights.text.weighting,
+        "clip-skip": weights.text.skip,
         "dtype": next(name for name, kind in DTYPES.items() if kind == dtype),
         "prediction": weights.schedule.prediction_type.removesuffix("_prediction"),
     }

@@ -2,8 +2,10 @@
 
 import argparse
 
+from zs2.checkpoint.embedding import Embedding
 from zs2.checkpoint.lora import LoRA
 from zs2.checkpoint.vae import OtherVAE
+from zs2.checkpoint.words import Words
 from zs2.weights import Adapter
 
 
@@ -18,4 +20,7 @@ def adapters(args: argparse.Namespace) -> list[Adapter]:
         made.append(OtherVAE(args.vae))
     if args.lora:
         made.append(LoRA(*args.lora))  # all in one: their sum is added once
+    made += [Embedding(file) for file in args.embedding or ()]
+    if args.prompt_weights is not None or args.clip_skip is not None:
+        made.append(Words(args.prompt_weights, args.clip_skip))
     return made

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from zs2 import media
-from zs2.cli import image_prompt, inputs, request
+from zs2.cli import image_prompt, inputs, request, words
 from zs2.cli.adapters import adapters
 from zs2.cli.options import CONTROL, PROMPT_AT, SOURCE
 from zs2.cli.sheet import write_sheet
@@ -26,7 +26,7 @@ from zs2.pipeline import Pipeline, load
 from zs2.samplers import SAMPLERS
 from zs2.shot import Clip
 from zs2.timeline import per_frame
-from zs2.weights import SMALL, Weights
+from zs2.weights import SMALL
 
 LESS_MEMORY = "try a smaller --size, fewer frames at a time (--chunk 2), or --split-guidance"
 
@@ -72,7 +72,9 @@ def run(args: argparse.Namespace) -> None:
     noise, attention, order = request.noise(args), request.attention(args), request.order(args)
     picture = image_prompt.picture(args)
     fps = args.fps if args.fps is not None else (given and given.fps) or 8.0
-    jobs = planned(args, request.prompts(args), frames, fps)
+    prompts = request.prompts(args)
+    words.check(args, prompts)
+    jobs = planned(args, prompts, frames, fps)
     beside = [path for path in (args.sheet, args.preview) if path is not None]
     for path in beside:
         media.check_output(path, 1, args.overwrite)
@@ -96,6 +98,7 @@ def run(args: argparse.Namespace) -> None:
     )
     for receipt in pipe.weights.receipts:
         say(receipt)
+    words.warn_of_unused(args, prompts, pipe.weights)
     size = inputs.clip_size(args, given, pipe)
     guided = per_frame("cfg", pipe.weights.defaults.cfg if args.cfg is None else args.cfg, frames)
     branches = 3 if args.edit else 1 if all(x == 1 for x in guided) else 2
@@ -108,7 +111,7 @@ def run(args: argparse.Namespace) -> None:
     ]
     stills = []
     for job in jobs:
-        warn_of_unknown_words(job.prompt, pipe.weights)
+        words.warn_of_unknown(job.prompt, pipe.weights)
         began = time.monotonic()
         try:
             clip = pipe(
@@ -187,17 +190,6 @@ def words_of(prompt: str) -> str:
     """A prompt as a part of a file's name, which holds 255 bytes in all."""
     words = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:60]
     return words.encode()[:200].decode(errors="ignore").rstrip("-") or "clip"
-
-
-def warn_of_unknown_words(prompt: str, weights: Weights) -> None:
-    """A small model takes a word that it does not know for a random thing: say so."""
-    words = re.findall(r"[^\W\d_]+", prompt.lower())
-    unknown = [word for word in dict.fromkeys(words) if word not in weights.defaults.words]
-    if weights.defaults.words and unknown:
-        say(
-            f"the small model does not know {', '.join(unknown[:5])}: "
-            "its words are listed by python -m zs2.inspect"
-        )
 
 
 class Progress:

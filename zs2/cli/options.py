@@ -112,6 +112,24 @@ MODEL = (
     Option(
         "--lora", "FILE[:WEIGHT]", "a LoRA, and how much of it (default: 1); repeatable", repeat=1
     ),
+    Option(
+        "--embedding",
+        "FILE[:WORD]",
+        "words that textual inversion learnt: the file's own, or WORD; repeatable",
+        repeat=1,
+    ),
+    Option(
+        "--prompt-weights",
+        "HOW",
+        "what (this:1.3) does: a1111 (default, most prompts are written for it), comfy or plain",
+        ("a1111", "comfy", "plain"),
+    ),
+    Option(
+        "--clip-skip",
+        "N",
+        "read the prompt off the Nth last layer of its encoder (default: the model's)",
+        int,
+    ),
 )
 PICTURE = (
     Option("-n --negative", "TEXT", "what to steer away from"),

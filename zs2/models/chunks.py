@@ -87,7 +87,8 @@ def weighted(z: Tensor, weights: Tensor, empty: Tensor | None) -> Tensor:
     A1111 scales, and then brings back each chunk's mean; ComfyUI scales the difference from the
     encoding of an empty prompt [77, D], where that is given.
     """
-    x, w = z.float(), weights[..., None]
+    x = z.to(torch.promote_types(z.dtype, torch.float32))  # a mean near 0 needs the digits
+    w = weights[..., None]
     if empty is not None:
         return torch.where(w == 1, z, (empty + w * (x - empty)).to(z.dtype))
     scaled = w * x

@@ -107,7 +107,7 @@ class Text:
             empty = None
             if self.weighting == "comfy":
                 nothing = torch.tensor([words.row([])], device=device)
-                empty = self._taken(tower, tower.encoder.text_model.layers(nothing))[0].float()
+                empty = self._taken(tower, tower.encoder.text_model.layers(nothing))[0]
             hidden = weighted(hidden, weights, empty)
         counts = [len(prompt) for prompt in chunks]
         prompt = torch.cat(as_long([p.flatten(0, 1)[None] for p in hidden.split(counts)]))
