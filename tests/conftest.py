@@ -106,7 +106,15 @@ def folder(written, tmp_path) -> Path:
 def run(random_pipe, monkeypatch, tmp_path, capsys):
     """Run the command in an empty folder: exit status, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(make, "load", lambda *_, **__: random_pipe)
+
+    def load(*_, adapters=(), **__) -> Pipeline:
+        weights = random_pipe.weights
+        for adapter in adapters:
+            weights = adapter(weights)
+        changed = Pipeline(weights, random_pipe.device, random_pipe.dtype)
+        return changed if adapters else random_pipe
+
+    monkeypatch.setattr(make, "load", load)
 
     def run(*argv):
         try:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from zs2.condition import Condition
+from zs2.condition import Condition, as_long
 
 B, F, D = 2, 5, 3
 EACH = torch.arange(B * F).view(B, F, 1, 1).expand(B, F, 7, D)  # a frame's number, everywhere
@@ -63,3 +63,20 @@ def test_pictures_in_one_keep_their_order_and_stay_with_all_frames():
     assert not Condition.stack([Condition(ALL)]).pictures
     with pytest.raises(ValueError, match="some branches have a picture and some have none"):
         Condition.stack([said, Condition(ALL)])
+
+
+def test_prompts_become_as_long_as_each_other():
+    two, three = torch.arange(12.0).view(1, 6, 2), torch.arange(18.0).view(1, 9, 2)
+    both = Condition.stack([Condition(two), Condition(three)]).prompt
+    assert torch.equal(both, torch.cat([two.repeat(1, 3, 1), three.repeat(1, 2, 1)]))
+    each = EACH.float()  # one a frame, of 7 tokens
+    longer = as_long([each, torch.ones(2, 14, D)])
+    assert torch.equal(longer[0], torch.cat([each, each], dim=2))
+    assert Condition.stack([Condition(EACH), Condition(torch.ones(2, 14, D))]).prompt.shape[2] == 14
+    same = [torch.ones(1, 77, 2), torch.zeros(2, 77, 2)]
+    assert all(a is b for a, b in zip(as_long(same), same, strict=True))
+
+
+def test_prompts_that_would_be_too_long_together_are_refused():
+    with pytest.raises(ValueError, match=r"prompts of 770 and 847 tokens .* BREAK"):
+        as_long([torch.ones(1, 770, 2), torch.ones(1, 847, 2)])

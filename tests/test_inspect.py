@@ -175,10 +175,14 @@ def test_nought_is_a_setting(capsys, tmp_path, random_pipe):
         ["--loop", "--lam", "0.2"],
         ["--init", "in.gif", "--strength", "0.5", "--mask", "in.gif"],
         ["--init", "in.gif", "--invert", "--sampler", "euler", "--rng", "cuda"],
+        ["--embedding=-toy.safetensors:ball", "--embedding=b.safetensors", "--clip-skip", "1"],
+        ["--prompt-weights", "comfy", "-n", "(b:1.3) [it's] BREAK"],
     ],
 )
 def test_what_was_said_makes_the_same_clip_again(run, tmp_path, capsys, said):
     media.save(tmp_path / "in.gif", torch.zeros(3, 16, 16, 3, dtype=torch.uint8), 8, {})
+    for name in ("-toy", "b"):
+        save_file({"emb_params": torch.ones(2, 32)}, f"{name}.safetensors")
     options = ["--frames", "3", "--steps", "4", "--seed", "5", "-o", "a.webp"]
     assert run("a ball", *said, *options)[0] == 0
     assert inspect.main(["a.webp"]) == 0

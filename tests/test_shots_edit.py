@@ -128,6 +128,15 @@ def test_frame_by_frame_is_mu_0_with_its_own_noise(editor):
     assert torch.equal(clip.latents, same.latents)
 
 
+def test_three_branches_of_different_length(editor):
+    options = {"frames": 2, "negative": "blur", "seed": 3, "features": [Edit(FRAMES[:1])]}
+    one, other = (
+        editor("make (it:1.2) BREAK red", **options, order=Whole(together=together))
+        for together in (True, False)
+    )
+    assert error(one.latents, other.latents) < 1e-5
+
+
 def test_travel_is_told_to_the_branch_of_the_text_alone(editor):
     either = [
         shot_of(editor, "a", frames=3, negative="n", features=features)

@@ -81,3 +81,25 @@ def test_wrong_plans_are_refused(random_pipe, features, words):
 def test_the_plan_is_told(random_pipe):
     clip = random_pipe("one", frames=3, features=[Travel({2: "two", 1: "mid"})])
     assert clip.settings["prompt-at"] == [[1, "mid"], [2, "two"]]
+
+
+LONG = "ab (cd:1.3) BREAK e"
+
+
+def test_prompts_of_different_length_travel(random_pipe):
+    """A key frame is still the still of its prompt, however long the others are."""
+    options = {"frames": 4, "mu": 0, "seed": 4, "negative": "x BREAK y BREAK z"}
+    travel = random_pipe("one", features=[Travel({1: LONG, 3: "two"})], **options)
+    for frame, text in {0: "one", 1: LONG, 3: "two"}.items():
+        plain = random_pipe(text, **options)
+        # Attention over a text told six times: sums in another order.
+        assert error(travel.latents[frame], plain.latents[frame]) < 1e-5
+
+
+@pytest.mark.parametrize("options", [{}, {"order": Whole(1, together=False)}])
+def test_a_clip_is_the_same_beside_longer_prompts(random_pipe, options):
+    options |= {"frames": 2, "negative": "m BREAK n BREAK o"}
+    batch = random_pipe(["one", LONG], seed=[4, 5], **options)
+    for clip, text, seed in zip(batch, ["one", LONG], [4, 5], strict=True):
+        alone = random_pipe(text, seed=seed, **options)
+        assert error(clip.latents, alone.latents) < 1e-5
