@@ -103,9 +103,10 @@ def test_comfy_goes_on_from_the_empty_prompt():
     assert torch.equal(told, torch.tensor([[[1.0, 3.0], [2.5, 6.0]]]))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("empty", [None, torch.randn(77, 8)])
-def test_weight_one_changes_no_bit_in_any_precision(empty):
-    z = torch.randn(2, 77, 8).bfloat16()
+def test_weight_one_changes_no_bit_in_any_precision(empty, dtype):
+    z = torch.randn(2, 77, 8).to(dtype)
     weights = torch.ones(2, 77)
     weights[1, 3] = 1.3
     told = weighted(z, weights, empty)

@@ -1,10 +1,14 @@
 """Prompts on the command line: what is said of words, and what is refused before loading."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from zs2 import media
+from zs2.checkpoint.embedding import Embedding
+from zs2.cli import make, words
 
 STILL = ("--frames", 1, "--seed", 1, "-o", "a.png")
 
@@ -43,7 +47,7 @@ def test_how_a_prompt_is_read_is_stored(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("argv", "words"),
+    ("argv", "told"),
     [
         (["a [b:c:5]"], "change while sampling"),
         (["a", "-n", "[b|c]"], "change while sampling"),
@@ -56,11 +60,24 @@ def test_how_a_prompt_is_read_is_stored(run, tmp_path):
         (["a embedding:nowhere"], "embedding:nowhere is not loaded"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(run, argv, words):
+def test_what_cannot_be_is_one_sentence(run, argv, told):
     status, out, err = run(*argv, *STILL)
     assert (status, out) == (2, "")
-    assert words in err
+    assert told in err
     assert err.count("\n") == 1
+
+
+def test_wrong_prompts_are_refused_before_a_model_is_loaded(run, monkeypatch):
+    monkeypatch.setattr(make, "load", lambda *_, **__: pytest.fail("loaded"))
+    for argv in (["a [b|c]"], ["a", "-n", "[b|c]"], ["a", "--prompt-at", 0, "[b|c]"]):
+        assert "change while sampling" in run(*argv, *STILL)[2]
+
+
+def test_the_word_of_an_embedding_is_none_to_be_known(random_pipe, toy, capsys):
+    weights = Embedding(toy)(random_pipe.weights)
+    weights = replace(weights, defaults=replace(weights.defaults, words=("a",)))
+    words.warn_of_unknown("a (toy:1.3) BREAK a", weights)
+    assert not capsys.readouterr().err
 
 
 def test_prompts_that_and_would_join_are_said_once(run):

@@ -62,7 +62,7 @@ def packed(groups: Iterator[Group], room: int, comma: int | None) -> list[list[T
     last_comma = None
     for group in groups:
         chunk = chunks[-1]
-        if group[0].id == comma and group[0].vector is None:
+        if group[0].id == comma:
             last_comma = len(chunk)
         elif len(chunk) == room and last_comma is not None and room - last_comma <= _BACK:
             chunks[-1], chunk = chunk[: last_comma + 1], chunk[last_comma + 1 :]
