@@ -199,6 +199,5 @@ def _side(entries: Mapping[str, Entry], *ends: str) -> int:
 
 def _word(path: Path, entries: Mapping[str, Entry]) -> str:
     """What stands for a textual inversion in a prompt: its own name, or the file's."""
-    key = next(iter(entries))
-    general = len(entries) > 1 or key in ("emb_params", "*") or key.startswith("string_to_param")
-    return path.stem if general else key
+    token = re.compile("<.*>")  # as zs2.checkpoint.embedding, which needs torch, has it
+    return next(filter(token.fullmatch, entries), path.stem)
