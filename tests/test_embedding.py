@@ -10,6 +10,7 @@ from parity import TOLERANCE, error
 from safetensors.torch import save_file
 
 from zs2.checkpoint.embedding import Embedding, split_word
+from zs2.checkpoint.load import load_weights
 from zs2.errors import InputError
 from zs2.models.clip import CLIPText, CLIPTextConfig
 from zs2.models.text import Text, Tower
@@ -164,6 +165,20 @@ def test_wrong_names_are_refused(file, tmp_path):
         Embedding(f"{file(emb_params=VECTORS)}:")
     with pytest.raises(InputError, match="has words of its own, <a>, <b>"):
         Embedding(f"{file('two', **{'<a>': VECTORS, '<b>': VECTORS})}:toy")
+
+
+def test_the_small_model_takes_its_own_words_under_another_name(file):
+    """The vectors of two words, as if learnt: the same prompt, bit for bit, at any weight."""
+    weights = load_weights()
+    [tower] = weights.text.towers
+    ids = [token.id for token in tower.tokenizer.tokens("red ball")]
+    table = tower.encoder.text_model.embeddings.token_embedding.weight
+    new = Embedding(file(**{"<thing>": table[ids]}))(weights)
+    for one, other in (
+        ("a small (red ball:1.2)", "a small (<Thing>:1.2)"),
+        ("red ball", "<thing>"),
+    ):
+        assert torch.equal(new.text([one], SIZE).prompt, new.text([other], SIZE).prompt)
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """What the UNet is told of a prompt, against transformers' text encoders."""
 
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -148,6 +149,9 @@ def test_plain_takes_brackets_for_characters():
     ours, theirs = tower(1, projected=False)
     told = Text((ours,), weighting="plain")(["(a:1.3) [b:c:1]"[:14]], SIZE).prompt
     assert error(told, theirs(rows("(a:1.3) [b:c:1"))[0]) <= EXACT
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Text((ours,), weighting="plain")(["a AND [b|c]"], SIZE)
     with pytest.warns(UserWarning, match="ignored: 'long'"):
         cut = Text((ours,), weighting="plain")(["(a) BREAK too long"], SIZE)
     assert cut.prompt.shape == (1, 16, 32)

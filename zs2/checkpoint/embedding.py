@@ -102,7 +102,7 @@ class Embedding:
             theirs, ours = (_family(widths) for widths in (have, need))
             raise InputError(
                 f"{self.path} is for {theirs} ({' and '.join(have)} wide), "
-                f"and the model is {ours} ({' and '.join(need)})"
+                f"and the model is {ours} ({' and '.join(need)}): give one that was trained on it"
             )
         counts, room = {_rows(entry) for entry in entries}, towers[0].tokenizer.length - 2
         if len(counts) > 1 or not 1 <= max(counts) <= room:
