@@ -357,4 +357,5 @@ def test_help_shows_every_group(run):
     assert status == 0
     for group in ("model:", "picture:", "motion:", "output:", "speed and memory:", "examples:"):
         assert group in out
+    assert "--prompt-at FRAME TEXT" in out
     assert max(len(line) for line in out.splitlines()) <= 100

@@ -149,7 +149,7 @@ def _family(widths: Sequence[str]) -> str:
     if len(widths) == 2:
         return Family.SDXL.value
     family = Family.of(int(widths[0]))
-    return family.value if family else "another model"
+    return family.value if family else "of no family that zs2 knows"
 
 
 def _read(entry: Entry, like: Tensor) -> Tensor:

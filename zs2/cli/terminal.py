@@ -34,7 +34,9 @@ class Help(argparse.RawDescriptionHelpFormatter):
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or action.nargs == 0:
             return super()._format_action_invocation(action)
-        return f"{', '.join(action.option_strings)} {action.metavar}"
+        value = action.metavar
+        words = " ".join(value) if isinstance(value, tuple) else value
+        return f"{', '.join(action.option_strings)} {words}"
 
 
 def say(message: object) -> None:
