@@ -45,6 +45,7 @@ setup(
             "diffusers>=0.35",
             "lycoris-lora>=4",
             "peft>=0.17",
+            "opencv-python-headless>=4.10",
             "pytest>=8",
             "transformers>=4.57",
         ],
