@@ -79,7 +79,7 @@ class Share:
             h = norm(x)
             return h, h
         frames = x.unflatten(0, (-1, len(self.mu)))  # (B, F, N, C)
-        initial = self.before[norm] if self.before else None
+        initial = self.before.get(norm) if self.before else None
         h, scanned, final = norm_momentum_scan(
             frames, norm.weight, norm.bias, self.mu, initial, norm.eps, self.keep
         )

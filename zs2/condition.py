@@ -21,6 +21,8 @@ class Condition:
         added: [B, E], or one for each frame [B, F, E], added to the timestep's embedding (SDXL: the
             pooled prompt and the picture's size).
         channels: [B, F, c, h, w], joined to the latents (Instruct-Pix2Pix: the picture to edit).
+        control: for each control (`zs2.shots.control`) its strength [1 or B, 1 or F, 1, 1, 1], and
+            what was made of its pictures, each [1 or B, 1 or F, c, h, w].
         cross: what each cross-attention makes of a prompt that all frames share: its keys and
             values, each [B, T, C], made once a clip by `UNet.prepare`.
         pictures: keys and values of a picture that a cross-attention sees beside the prompt, each
@@ -30,6 +32,7 @@ class Condition:
     prompt: Tensor
     channels: Tensor | None = None
     added: Tensor | None = None
+    control: tuple[tuple[Tensor, ...], ...] = ()
     cross: Mapping[nn.Module, KeysValues] = field(default_factory=dict)
     pictures: Mapping[nn.Module, KeysValues] = field(default_factory=dict)
 
@@ -40,6 +43,18 @@ class Condition:
             prompt=_cut(self.prompt, 4, start, stop),
             channels=None if self.channels is None else self.channels[:, start:stop],
             added=None if self.added is None else _cut(self.added, 3, start, stop),
+            control=tuple(
+                tuple(x[:, start:stop] if x.shape[1] > 1 else x for x in maps)
+                for maps in self.control
+            ),
+        )
+
+    def by_row(self) -> "Condition":
+        """The condition with what differs by frame in rows: [B, F, ...] to [B*F, ...]."""
+        return replace(
+            self,
+            prompt=self.prompt.flatten(0, 1) if self.prompt.ndim == 4 else self.prompt,
+            channels=None if self.channels is None else self.channels.flatten(0, 1),
         )
 
     @staticmethod
@@ -47,8 +62,8 @@ class Condition:
         """G conditions of B clips as one of G*B clips.
 
         Raises:
-            ValueError: some have channels, or a picture, and some have none; or prompts are too
-                long together.
+            ValueError: some have channels, a picture or a control, and some have none; or prompts
+                are too long together.
         """
         prompt = _joined(as_long([c.prompt for c in conditions]), 4)
         channels = [c.channels for c in conditions if c.channels is not None]
@@ -62,10 +77,16 @@ class Condition:
         for layer in pictures[0] if pictures else ():
             keys, values = zip(*(p[layer] for p in pictures), strict=True)
             seen[layer] = torch.cat(keys), torch.cat(values)
+        if len({len(c.control) for c in conditions}) > 1:
+            raise ValueError("some branches are controlled and some are not: give all or none")
         return Condition(
             prompt,
             torch.cat(channels) if channels else None,
             _joined(added, 3) if added else None,
+            control=tuple(
+                tuple(_same_or_joined(parts, conditions) for parts in zip(*maps, strict=True))
+                for maps in zip(*(c.control for c in conditions), strict=True)
+            ),
             pictures=seen,
         )
 
@@ -105,3 +126,14 @@ def _joined(parts: list[Tensor], per_frame: int) -> Tensor:
             p if p.ndim == per_frame else p[:, None].expand(-1, frames, *p.shape[1:]) for p in parts
         ]
     return torch.cat(parts)
+
+
+def _same_or_joined(parts: Sequence[Tensor], conditions: Sequence[Condition]) -> Tensor:
+    """One tensor [1, ...] that all have, as it is; else those of each in one batch."""
+    if len(parts[0]) == 1 and all(part is parts[0] for part in parts):
+        return parts[0]
+    batches = [len(c.prompt) for c in conditions]
+    frames = max(part.shape[1] for part in parts)
+    return torch.cat(
+        [part.expand(batch, frames, -1, -1, -1) for part, batch in zip(parts, batches, strict=True)]
+    )

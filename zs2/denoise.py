@@ -187,9 +187,12 @@ class Predictor:
             share = Share(mu, before, keep=states is not None)
             many = rows.repeat(size, 1, 1, 1, 1).flatten(0, 1)  # (G*B*f, C, h, w)
             parts.append(self.model(many, t, condition.at(start, stop), share).float())
-            if states is not None and before is None:
-                # Moved, so that it does not lie between the tensors of the pass that made it.
-                states[g] = {norm: state.clone() for norm, state in share.state.items()}
+            if states is not None:
+                # Moved, so that they do not lie between the tensors of the pass that made them: of
+                # the first pass, and of that where a ControlNet's span begins.
+                kept = states[g] = {} if before is None else before
+                for norm in share.state.keys() - kept.keys():
+                    kept[norm] = share.state[norm].clone()
         return self.combine(parts, start, stop)
 
     def combine(self, parts: Sequence[Tensor], start: int, stop: int) -> Tensor:

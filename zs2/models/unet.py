@@ -7,7 +7,8 @@ Diffusion Models, and for SDXL Podell et al.; attribute names are the keys of th
 layout.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,30 @@ from zs2.condition import Condition
 from zs2.models.layers import Downsample, GroupNorm, ResnetBlock, Upsample, waves
 from zs2.models.transformer import SpatialTransformer, TransformerBlock
 from zs2.models.unet_config import UNetConfig
+
+Maps = Mapping[int, Tensor]
+"""Feature maps by number: those of the way down as they are made, from 0, then the middle's."""
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """What is added to a UNet's feature maps to control it.
+
+    Attributes:
+        early: as a map is made, so that the way down goes on from the sum (T2I-Adapter).
+        late: when all are made, for the way up alone (ControlNet).
+    """
+
+    early: Maps = field(default_factory=dict)
+    late: Maps = field(default_factory=dict)
+
+
+def keep(x: Tensor, skips: list[Tensor], early: Maps) -> Tensor:
+    """Push a map of the way down on the skips, with what is added to it: also what is returned."""
+    if (more := early.get(len(skips))) is not None:
+        x = x + more
+    skips.append(x)
+    return x
 
 
 class UNetBlock(nn.Module):
@@ -56,16 +81,16 @@ class UNetBlock(nn.Module):
         time: Tensor,
         condition: Condition,
         share: Share,
+        early: Maps | None = None,
     ) -> Tensor:
         for i, resnet in enumerate(self.resnets):
             x = resnet(torch.cat([x, skips.pop()], dim=1) if self.up else x, time)
             if self.attentions:
                 x = self.attentions[i](x, condition, share)
             if not self.up:
-                skips.append(x)
+                x = keep(x, skips, early or {})
         for downsample in self.downsamplers:
-            x = downsample(x)
-            skips.append(x)
+            x = keep(downsample(x), skips, early or {})
         for upsample in self.upsamplers:
             # An odd size was rounded up on the way down: the skip knows what it was.
             x = upsample(x, skips[-1].shape[-2:])
@@ -102,8 +127,11 @@ class Embedding(nn.Module):
         return self.linear_2(F.silu(self.linear_1(x.to(self.linear_1.weight.dtype))))
 
 
-class UNet(nn.Module):
-    """The denoiser eps_theta(x_t, t, prompt) of section 2.
+class Encoder(nn.Module):
+    """The way down and the middle: a UNet's first half, and all of a ControlNet but its ends.
+
+    Attributes:
+        maps: channels of the feature maps that the way down makes, in their order.
 
     Raises:
         ValueError: the configuration names a block that this network does not have.
@@ -122,18 +150,64 @@ class UNet(nn.Module):
         if config.added:
             self.add_embedding = Embedding(config.added, 4 * widths[0])
 
-        skips = [widths[0]]  # channels of the skip connections, in the order they are made
-        last = len(widths) - 1
+        maps, last = [widths[0]], len(widths) - 1
         self.down_blocks = nn.ModuleList()
         for i, (width, kind) in enumerate(zip(widths, config.down_block_types, strict=True)):
             heads = config.heads[i] if "CrossAttn" in kind else 0
-            channels = [(skips[-1], width)] + [(width, width)] * (layers - 1)
+            channels = [(maps[-1], width)] + [(width, width)] * (layers - 1)
             depth, end = config.depths[i], i == last
             self.down_blocks.append(UNetBlock(channels, heads, depth, config, up=False, end=end))
-            skips += [width] * (layers + (i < last))
+            maps += [width] * (layers + (i < last))
+        self.maps = tuple(maps)
 
         self.mid_block = MidBlock(widths[-1], config.heads[-1], config.depths[-1], config)
 
+    @property
+    def transformers(self) -> list[TransformerBlock]:
+        """The transformer blocks, in the order of the forward pass."""
+        return [m for m in self.modules() if isinstance(m, TransformerBlock)]
+
+    def crossed(self, condition: Condition) -> Condition:
+        """The condition with the keys and values of its prompt, which spares each step that work.
+
+        A prompt that changes over the frames stays as it is: a long clip's would fill the memory.
+        """
+        if condition.prompt.ndim == 4:
+            return condition
+        cross = dict(condition.cross)
+        for block in self.transformers:
+            cross[block.attn2] = block.attn2.project(condition.prompt)
+        return replace(condition, cross=cross)
+
+    def embed(self, t: Tensor, condition: Condition, rows: int) -> Tensor:
+        """What the resnets are told of timesteps [] or [B*F]: [B*F, 4*channels]."""
+        time = self.time_embedding(waves(t.expand(rows), self.config.block_out_channels[0]))
+        if condition.added is not None:
+            added = self.add_embedding(condition.added.flatten(0, -2))  # of B clips, or B*F frames
+            time = time + added.repeat_interleave(rows // len(added), 0)
+        return F.silu(time)
+
+    def encode(
+        self, x: Tensor, time: Tensor, condition: Condition, share: Share, early: Maps
+    ) -> tuple[Tensor, list[Tensor]]:
+        """From what conv_in made of the latents to the middle's map, and those of the way down."""
+        skips: list[Tensor] = []
+        x = keep(x, skips, early)
+        for block in self.down_blocks:
+            x = block(x, skips, time, condition, share, early)  # (B*F, wider, H/2, W/2)
+        x = self.mid_block(x, time, condition, share)
+        if (more := early.get(len(skips))) is not None:
+            x = x + more
+        return x, skips
+
+
+class UNet(Encoder):
+    """The denoiser eps_theta(x_t, t, prompt) of section 2."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__(config)
+        widths, layers = config.block_out_channels, config.layers_per_block
+        skips, last = [*self.maps], len(widths) - 1
         before = widths[-1]
         self.up_blocks = nn.ModuleList()
         for i, (width, kind) in enumerate(zip(widths[::-1], config.up_block_types, strict=True)):
@@ -146,15 +220,8 @@ class UNet(nn.Module):
         self.conv_norm_out = GroupNorm(config.norm_num_groups, widths[0], config.norm_eps)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
 
-    @property
-    def transformers(self) -> list[TransformerBlock]:
-        """The transformer blocks, in the order of the forward pass."""
-        return [m for m in self.modules() if isinstance(m, TransformerBlock)]
-
     def prepare(self, condition: Condition) -> Condition:
-        """The condition with the keys and values of its prompt, which spares each step that work.
-
-        A prompt that changes over the frames stays as it is: a long clip's would fill the memory.
+        """The condition with what `crossed` makes of it.
 
         Raises:
             ValueError: the network takes other channels beside the latents than it is given.
@@ -171,13 +238,15 @@ class UNet(nn.Module):
             raise ValueError(
                 f"this model takes {self.config.added} values beside the prompt and is given {told}"
             )
-        if condition.prompt.ndim == 4:
-            return condition
-        layers = [block.attn2 for block in self.transformers]
-        return replace(condition, cross={a: a.project(condition.prompt) for a in layers})
+        return self.crossed(condition)
 
     def forward(
-        self, x: Tensor, t: Tensor, condition: Condition, share: Share | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        condition: Condition,
+        share: Share | None = None,
+        residuals: Residuals | None = None,
     ) -> Tensor:
         """Predict the noise (or v) in x.
 
@@ -186,26 +255,22 @@ class UNet(nn.Module):
             t: timesteps, [] or [B*F].
             condition: what the B clips are told, of these frames.
             share: how the F frames share attention; None leaves every row to itself.
+            residuals: what is added to control it, each map [B*F, ...] or broadcast to that.
 
         Returns:
             The prediction [B*F, C, H, W].
         """
-        share = share or Share()
-        if condition.prompt.ndim == 4:  # one a frame: (B, F, 77, D) to (B*F, 77, D)
-            condition = replace(condition, prompt=condition.prompt.flatten(0, 1))
+        share, residuals = share or Share(), residuals or Residuals()
+        condition = condition.by_row()
         if condition.channels is not None:
-            x = torch.cat([x, condition.channels.flatten(0, 1)], dim=1)
-        time = self.time_embedding(waves(t.expand(len(x)), self.config.block_out_channels[0]))
-        if condition.added is not None:
-            added = self.add_embedding(condition.added.flatten(0, -2))  # of B clips, or B*F frames
-            time = time + added.repeat_interleave(len(x) // len(added), 0)
-        time = F.silu(time)  # (B*F, 4*channels)
-
-        x = self.conv_in(x)
-        skips = [x]
-        for block in self.down_blocks:
-            x = block(x, skips, time, condition, share)  # (B*F, wider, H/2, W/2)
-        x = self.mid_block(x, time, condition, share)
+            x = torch.cat([x, condition.channels], dim=1)
+        time = self.embed(t, condition, len(x))
+        x, skips = self.encode(self.conv_in(x), time, condition, share, residuals.early)
+        for i, more in residuals.late.items():
+            if i < len(skips):
+                skips[i] = skips[i] + more
+            else:
+                x = x + more
         for block in self.up_blocks:
             x = block(x, skips, time, condition, share)  # (B*F, narrower, 2H, 2W)
         return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
