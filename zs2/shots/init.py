@@ -66,8 +66,15 @@ def held(pipe: Pipeline, shot: Shot, frames: Tensor) -> Tensor:
     """The latents of given frames, for every frame of the shot: [1, F, C, h, w].
 
     Raises:
-        ValueError: the frames are not uint8 of the clip's size, or neither one nor F of them.
+        ValueError: as `check_frames`.
     """
+    check_frames(pipe, shot, frames)
+    z = pipe.picture(frames)  # (1 or F, C, h, w)
+    return z.expand(shot.frames, -1, -1, -1)[None]
+
+
+def check_frames(pipe: Pipeline, shot: Shot, frames: Tensor) -> None:
+    """ValueError unless frames are uint8 of the clip's size, one or F of them."""
     height, width = pixels(pipe, shot)
     if frames.shape[1:] != (height, width, 3) or len(frames) not in (1, shot.frames):
         raise ValueError(
@@ -76,8 +83,6 @@ def held(pipe: Pipeline, shot: Shot, frames: Tensor) -> Tensor:
         )
     if frames.dtype != torch.uint8:
         raise ValueError(f"the frames are {frames.dtype}, and must be uint8, 0 to 255")
-    z = pipe.picture(frames)  # (1 or F, C, h, w)
-    return z.expand(shot.frames, -1, -1, -1)[None]
 
 
 def pixels(pipe: Pipeline, shot: Shot) -> tuple[int, int]:
