@@ -103,6 +103,22 @@ def _read(
     return tensors
 
 
+def read_tensor(entry: Entry) -> Tensor:
+    """One tensor as it is stored.
+
+    Raises:
+        InputError: its file has changed since its header was read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(entry.file, framework="pt") as file:
+            return file.get_tensor(entry.name).clone()
+    except (OSError, SafetensorError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{entry.file} cannot be read: {reason}; download it again") from error
+
+
 def _cast(stored: Tensor, entry: Entry, device: torch.device | str, dtype: torch.dtype) -> Tensor:
     """A stored tensor as a model uses it, in a copy: a view would keep the whole file mapped."""
     # Convolutions are faster where channels lie side by side.

@@ -24,10 +24,15 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def resolve(name: str | Path) -> Path:
+def resolve(
+    name: str | Path,
+    marker: str = "unet/config.json",
+    choose: Callable[[list[str]], list[str]] | None = None,
+) -> Path:
     """A path as it is; a hub id (`owner/name`) as the folder it was downloaded to.
 
-    An existing path wins. What looks like a path (a known suffix, a leading `.`, `/` or `~`, more
+    What `marker` and `choose` are, `download` says: by default, those of a model. An existing path
+    wins. What looks like a path (a known suffix, a leading `.`, `/` or `~`, more
     than one slash or none) is never looked up.
 
     Raises:
@@ -40,7 +45,7 @@ def resolve(name: str | Path) -> Path:
     if isinstance(name, Path) or not is_id:
         hint = "give a folder, a .safetensors file or a hub id"
         raise InputError(f"{name or 'an empty name'} does not exist: {hint}")
-    return download(text, "unet/config.json", pick)
+    return download(text, marker, choose or pick)
 
 
 def local_path(name: str) -> Path | None:
