@@ -32,7 +32,7 @@ MUTATIONS = [
             ),
             ("if any(mu) else None", "if mu else None"),
             ("if any(mu) else None", "if all(mu) else None"),
-            ("self.before[norm] if self.before else None", "None"),
+            ("self.before.get(norm) if self.before else None", "None"),
             ("self.mu, initial, norm.eps,", "self.mu, initial, 1e-5,"),
             ("final if initial is None else initial.copy_(final)", "final"),
             ("return h, h", "return h, x"),

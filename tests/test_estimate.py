@@ -24,10 +24,10 @@ class Network:
 def memory(random_pipe):
     sd15 = replace(random_pipe.weights, unet=Network(UNetConfig()))
 
-    def told(frames, chunk=None, together=True, dtype=torch.bfloat16, device="cpu", branches=2):
+    def told(frames, chunk=None, together=True, dtype=torch.bfloat16, device="cpu", **counts):
         order = Whole(chunk, together)
         weights = replace(sd15, vae=Network(VAEConfig(), dtype))
-        return clip_memory(weights, dtype, torch.device(device), frames, LATENT, order, branches)
+        return clip_memory(weights, dtype, torch.device(device), frames, LATENT, order, **counts)
 
     return told
 
@@ -55,3 +55,11 @@ def test_of_a_long_clip(memory):
     assert memory(16) == 14 * activation + (256 << 20) + 16 * FRAME
     assert memory(16, device="cuda") == 20 * activation + (256 << 20) + 16 * FRAME
     assert memory(16, dtype=torch.float32) == 28 * activation + (256 << 20) + 16 * FRAME
+
+
+def test_a_controls_residuals_are_as_large_as_the_unets_maps(memory, random_pipe):
+    """Added up over the sizes: 5 of the widest level's. Its pictures are kept, as it sees them."""
+    activation = 32 * 64 * 64 * 320 * 2
+    own = 16 * 3 * 512 * 512 + activation // 2
+    assert memory(16, controls=1) == memory(16) + 5 * activation + own
+    assert memory(16, controls=2) == memory(16, controls=1) + own

@@ -14,6 +14,7 @@ def clip_memory(
     latent: tuple[int, int, int],
     order: Whole,
     branches: int = 2,
+    controls: int = 0,
 ) -> int:
     """About how many bytes a clip takes beside the model; a gigabyte is right to a third.
 
@@ -24,6 +25,7 @@ def clip_memory(
     Args:
         latent: (C, h, w) of a frame.
         branches: of the guided prediction.
+        controls: how many ControlNets or T2I-Adapters there are.
     """
     channels, h, w = latent
     factor = weights.vae.config.factor
@@ -31,8 +33,11 @@ def clip_memory(
     activation = rows * h * w * weights.unet.config.block_out_channels[0] * dtype.itemsize
     # A GPU's feed-forward is not in parts: counted, not yet measured.
     live = 14 if device.type == "cpu" else 20
+    live += 5 if controls else 0  # the sum of their residuals, of all sizes
     unet = live * activation + min(26 * activation, 256 << 20)
     pixels = h * w * factor * factor
     vae = 9 * pixels * weights.vae.config.block_out_channels[0] * weights.vae.dtype.itemsize
     kept = frames * (3 * pixels + 4 * 5 * channels * h * w)  # uint8; float32
+    # Their pictures, and what is made of them once.
+    kept += controls * frames * (3 * pixels + activation // rows)
     return max(unet, vae) + kept

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from zs2 import media
-from zs2.cli import image_prompt, inputs, request, words
+from zs2.cli import control, image_prompt, inputs, request, words
 from zs2.cli.adapters import adapters
 from zs2.cli.options import CONTROL, PROMPT_AT, SOURCE
 from zs2.cli.sheet import write_sheet
@@ -65,13 +65,15 @@ class Job:
 
 
 def run(args: argparse.Namespace) -> None:
-    given = inputs.source(args)
+    given, controls = inputs.source(args), control.asked(args)
     stencil = None if args.mask is None else inputs.read(args.mask)
-    frames = inputs.frame_count(args, given)
+    leading = given or control.leading(controls)
+    frames = inputs.frame_count(args, leading)
     request.check(args, frames)
+    control.check(controls, frames)
     noise, attention, order = request.noise(args), request.attention(args), request.order(args)
     picture = image_prompt.picture(args)
-    fps = args.fps if args.fps is not None else (given and given.fps) or 8.0
+    fps = args.fps if args.fps is not None else (leading and leading.fps) or 8.0
     prompts = request.prompts(args)
     words.check(args, prompts)
     jobs = planned(args, prompts, frames, fps)
@@ -99,16 +101,18 @@ def run(args: argparse.Namespace) -> None:
     for receipt in pipe.weights.receipts:
         say(receipt)
     words.warn_of_unused(args, prompts, pipe.weights)
-    size = inputs.clip_size(args, given, pipe)
+    nets = control.load(controls, pipe)
+    size = inputs.clip_size(args, leading, pipe)
     guided = per_frame("cfg", pipe.weights.defaults.cfg if args.cfg is None else args.cfg, frames)
     branches = 3 if args.edit else 1 if all(x == 1 for x in guided) else 2
-    announce(pipe, frames, size, order, branches)
+    announce(pipe, frames, size, order, branches, len(controls))
     shown = None if given is None else inputs.fitted(given, frames, size)
     mask = None if stencil is None else inputs.mask(stencil, frames, size)
-    features = [
-        *request.features(args, shown, mask),
+    steered = [
+        *control.features(controls, nets, frames, size),
         *image_prompt.features(args, picture, pipe),
     ]
+    features = request.features(args, shown, mask, steered)
     stills = []
     for job in jobs:
         words.warn_of_unknown(job.prompt, pipe.weights)
@@ -144,9 +148,8 @@ def run(args: argparse.Namespace) -> None:
 
 def told(args: argparse.Namespace) -> dict[str, object]:
     """The settings that only the command line knows: what the features were made of."""
-    given = {
-        o.name: getattr(args, o.name.replace("-", "_")) for o in (*SOURCE, *CONTROL, PROMPT_AT)
-    }
+    rows = (*SOURCE, *CONTROL, PROMPT_AT)
+    given = {o.name: getattr(args, o.name.replace("-", "_")) for o in rows}
     return {name: str(v) if isinstance(v, Path) else v for name, v in given.items() if v}
 
 
@@ -208,7 +211,12 @@ class Progress:
 
 
 def announce(
-    pipe: Pipeline, frames: int, size: tuple[int, int], order: Whole, branches: int
+    pipe: Pipeline,
+    frames: int,
+    size: tuple[int, int],
+    order: Whole,
+    branches: int,
+    controls: int = 0,
 ) -> None:
     """Say how much memory a clip will take, always if that is more than there is.
 
@@ -216,7 +224,9 @@ def announce(
         InputError: it is so much more that the system would end the program.
     """
     latent = pipe.latent_shape(size)
-    needed = clip_memory(pipe.weights, pipe.dtype, pipe.device, frames, latent, order, branches)
+    needed = clip_memory(
+        pipe.weights, pipe.dtype, pipe.device, frames, latent, order, branches, controls
+    )
     free = free_memory(pipe.device)
     sentence = f"a clip takes about {needed / 2**30:.2g} GiB beside the model"
     if free is not None and needed > free:

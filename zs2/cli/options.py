@@ -230,6 +230,32 @@ SOURCE = (
     ),
 )
 CONTROL = (
+    Option(
+        "--control",
+        "NET FRAMES",
+        "a ControlNet, Control-LoRA or T2I-Adapter, and a video, picture or folder of its maps; "
+        "repeatable",
+        repeat=2,
+    ),
+    Option(
+        "--control-weight",
+        "W",
+        "how strongly, 0..10 (default: 1); once for all controls, or once for each",
+        repeat=1,
+    ),
+    Option(
+        "--control-span",
+        "START END",
+        "from which to which share of the steps (default: 0 1); once for all, or for each",
+        float,
+        repeat=2,
+    ),
+    Option(
+        "--canny",
+        "LOW,HIGH",
+        "the maps are the edges of FRAMES, as 100,200; once for all, or for each, no for none",
+        repeat=1,
+    ),
     Option("--ip-adapter", "FILE", "with --image: the adapter that shows it to the model", Path),
     Option("--image", "PATH", "a picture as a prompt beside the words", Path),
     Option(
@@ -288,8 +314,8 @@ GROUPS = {
 }
 NOTES = {
     "motion": """\
---lam, --inertia, --mu, --alpha and --cfg may differ by frame: --frames 4 --lam 0,0.1,0.1,0.2
-or key frames, with straight lines between: --lam "0:(0.01), 24:(0.1)\"""",
+--lam, --inertia, --mu, --alpha, --cfg and --control-weight may differ by frame: --frames 4
+--lam 0,0.1,0.1,0.2 or key frames, with straight lines between: --lam "0:(0.01), 24:(0.1)\"""",
 }
 TABLE = tuple(option for rows in GROUPS.values() for option in rows)
 

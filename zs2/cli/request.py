@@ -122,12 +122,18 @@ def order(args: argparse.Namespace) -> Whole:
     return refused(lambda: Whole(args.chunk, not args.split_guidance, args.graph))
 
 
-def features(args: argparse.Namespace, frames: Tensor | None, mask: Tensor | None) -> list[Feature]:
+def features(
+    args: argparse.Namespace,
+    frames: Tensor | None,
+    mask: Tensor | None,
+    steered: Sequence[Feature] = (),
+) -> list[Feature]:
     """What changes the shot.
 
     Args:
         frames: of --init or --edit, as the clip needs them.
         mask: of --mask.
+        steered: of --control and --image.
     """
     made: list[Feature] = []
     if args.method == "ddim":
@@ -140,6 +146,7 @@ def features(args: argparse.Namespace, frames: Tensor | None, mask: Tensor | Non
             made.append(Mask(frames, mask))
     if frames is not None and args.edit is not None:
         made.append(Edit(frames) if args.image_cfg is None else Edit(frames, args.image_cfg))
+    made += steered
     if args.method == "text2video-zero":
         made.append(Text2VideoZero())  # moves what the features before it start from
     if args.prompt_at is not None:
