@@ -80,3 +80,35 @@ def test_prompts_become_as_long_as_each_other():
 def test_prompts_that_would_be_too_long_together_are_refused():
     with pytest.raises(ValueError, match=r"prompts of 770 and 847 tokens .* BREAK"):
         as_long([torch.ones(1, 770, 2), torch.ones(1, 847, 2)])
+
+
+MAPS = PICTURES[:1]  # of a control: the same for all clips
+STRENGTH = torch.ones(1, 1, 1, 1, 1)
+
+
+def test_a_control_is_cut_by_frame_and_what_is_held_is_not():
+    part = Condition(ALL, control=((STRENGTH, MAPS), (STRENGTH, MAPS[:, :1]))).at(2, 4)
+    (strength, maps), (_, held) = part.control
+    assert strength.equal(STRENGTH)
+    assert maps[0, :, 0, 0, 0].tolist() == [202, 203]
+    assert held.shape[1] == 1
+
+
+def test_controls_that_all_branches_have_stay_one():
+    """What differs by branch is put beside each other, a clip's after the other's."""
+    one = Condition(ALL, control=((STRENGTH, MAPS),))
+    ((strength, maps),) = Condition.stack([one, one]).control
+    assert strength is STRENGTH
+    assert maps is MAPS
+    two = Condition(ALL, control=((STRENGTH * 0, MAPS),))
+    ((strength, maps),) = Condition.stack([two, one]).control
+    assert strength.flatten().tolist() == [0, 0, 1, 1]
+    assert maps is MAPS
+    each = Condition(ALL, control=((STRENGTH, PICTURES),))
+    ((_, maps),) = Condition.stack([one, each]).control
+    assert maps[:, 0, 0, 0, 0].tolist() == [200, 200, 200, 205]
+
+
+def test_all_branches_are_controlled_or_none():
+    with pytest.raises(ValueError, match="some branches are controlled and some are not"):
+        Condition.stack([Condition(ALL), Condition(ALL, control=((STRENGTH, MAPS),))])

@@ -38,6 +38,11 @@ def net(random_pipe, tmp_path):
     return net
 
 
+def alike(frames: torch.Tensor, others: torch.Tensor) -> bool:
+    """The same but for rounding: a net that was read lies in memory in another order."""
+    return bool((frames.int() - others.int()).abs().max() <= 1)
+
+
 QUICK = ("--steps", 2, "--seed", 3)
 
 
@@ -47,9 +52,11 @@ def test_a_video_of_maps_says_how_many_frames_and_how_fast(run, net, tmp_path, r
     made, fps = media.read_clip(tmp_path / "out.gif")
     assert (len(made), fps) == (3, pytest.approx(5))
     maps = media.read_frames(tmp_path / "maps.gif")
+    run("a ball", "--control", "net", "maps.gif", "-o", "out.png", *QUICK)
     expected = random_pipe("a ball", frames=3, steps=2, seed=3, features=[Control(net, maps)])
-    media.save(tmp_path / "same.gif", expected.frames, 5, {})
-    assert made.equal(media.read_frames(tmp_path / "same.gif"))
+    assert alike(media.read_frames(tmp_path / "out"), expected.frames)
+    plain = random_pipe("a ball", frames=3, steps=2, seed=3)
+    assert not alike(plain.frames, expected.frames)
 
 
 def test_a_clip_is_made_again_from_what_it_stores(run, net, tmp_path, random_pipe):
@@ -57,16 +64,16 @@ def test_a_clip_is_made_again_from_what_it_stores(run, net, tmp_path, random_pip
     told = ["--control", "net", "maps.gif", "--control", "net", "one.png"]
     told += ["--control-weight", "0:(0.2), 2:(1)", "--control-weight", "0.5"]
     told += ["--control-span", 0, 0.5, "--canny", "no", "--canny", "50,120.5"]
-    status, _, err = run("a ball", *told, "-o", "out.gif", *QUICK)
+    status, _, err = run("a ball", *told, "-o", "out.png", *QUICK)
     assert (status, err) == (0, "")
-    settings = media.read_settings(tmp_path / "out.gif")
+    settings = media.read_settings(tmp_path / "out")
     assert settings["control"] == [["net", "maps.gif"], ["net", "one.png"]]
-    *_, line = inspect.describe_clip(tmp_path / "out.gif")
+    *_, line = inspect.describe_clip(tmp_path / "out")
     words = shlex.split(line)[3:]
     assert "--canny=50,120.5" in words
     assert run(*words)[0] == 0
-    again = media.read_frames(tmp_path / "out-again.gif")
-    assert again.equal(media.read_frames(tmp_path / "out.gif"))
+    again = media.read_frames(tmp_path / "out-again")
+    assert alike(again, media.read_frames(tmp_path / "out"))
     maps = media.read_frames(tmp_path / "maps.gif")
     edges = canny(PICTURES[:1], 50, 120.5)
     features = [
@@ -74,8 +81,7 @@ def test_a_clip_is_made_again_from_what_it_stores(run, net, tmp_path, random_pip
         Control(net, edges, 0.5, (0.0, 0.5)),
     ]
     expected = random_pipe("a ball", frames=3, steps=2, seed=3, features=features)
-    media.save(tmp_path / "same.gif", expected.frames, 5, {})
-    assert again.equal(media.read_frames(tmp_path / "same.gif"))
+    assert alike(again, expected.frames)
 
 
 def args(*argv):

@@ -17,6 +17,7 @@ from zs2.shots.control import Control, Net
 from zs2.shots.init import Init
 from zs2.shots.text2video_zero import Text2VideoZero
 from zs2.shots.travel import Travel
+from zs2.stream import Stream
 
 FRAMES = torch.randint(0, 256, (4, 16, 16, 3), generator=torch.manual_seed(0)).byte()
 OTHER = torch.randint(0, 256, (4, 16, 16, 3), generator=torch.manual_seed(1)).byte()
@@ -217,7 +218,9 @@ def clip(pipe: Pipeline, features, order=WHOLE, **options) -> Tensor:
     return torch.stack([one.latents for one in made])
 
 
-@pytest.mark.parametrize("order", [Whole(chunk=1), Whole(chunk=3), Whole(2, together=False)])
+@pytest.mark.parametrize(
+    "order", [Whole(chunk=1), Whole(chunk=3), Whole(2, together=False), Stream(3), Stream(1, False)]
+)
 @pytest.mark.parametrize("span", [(0.0, 1.0), (0.3, 0.8)])
 def test_chunks_are_the_whole(random_pipe, nets, adapter, order, span):
     """A control that begins late has no state before; a net that is there twice has two."""

@@ -22,7 +22,7 @@ from zs2.denoise import Whole
 from zs2.device import compile_failed, free_memory, out_of_memory, peak_memory, pick_device
 from zs2.errors import InputError, NumericalError
 from zs2.estimate import clip_memory
-from zs2.pipeline import Pipeline, load
+from zs2.pipeline import Feature, Pipeline, load
 from zs2.samplers import SAMPLERS
 from zs2.shot import Clip
 from zs2.timeline import per_frame
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
     announce(pipe, frames, size, order, branches, len(controls))
     shown = None if given is None else inputs.fitted(given, frames, size)
     mask = None if stencil is None else inputs.mask(stencil, frames, size)
-    steered = [
+    steered: list[Feature] = [
         *control.features(controls, nets, frames, size),
         *image_prompt.features(args, picture, pipe),
     ]
