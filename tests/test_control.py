@@ -249,6 +249,18 @@ def test_an_adapter_is_the_same_from_all_its_names(weights, tmp_path, kind, chan
             assert error(one, other) < 1e-5
 
 
+def test_a_controlnet_sees_the_latents_alone(state, weights, tmp_path):
+    """Whatever an Instruct-Pix2Pix model sees beside them; what that changes is of no use here."""
+    with torch.device("meta"):
+        unet = UNet(replace(weights.unet.config, in_channels=8))
+    unet.to_empty(device="cpu")
+    editor = replace(weights, unet=unet)
+    path = written(tmp_path / "x.safetensors", compvis(state, weights))
+    assert same(load_control(path, editor), state)
+    path = written(path, compvis(state, weights), difference=torch.zeros(()))
+    refused(path, editor, r"conv_in.weight changes \[32, 4, 3, 3\], and the model's is \[32, 8, 3")
+
+
 def test_an_adapter_that_learnt_to_halve(weights, tmp_path):
     """TencentARC's first ones: 3x3 kernels and a convolution that halves."""
     state, _ = adapter_state("full_adapter")

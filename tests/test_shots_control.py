@@ -1,19 +1,24 @@
 """Controls against diffusers' pipelines, on the same weights and noise; orders, spans and sums."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
-from parity import error, scramble
+from parity import SDXL_UNET, error, scramble
 from shots import shot_of
 from torch import Tensor
 
 from zs2 import samplers
+from zs2.condition import Condition
 from zs2.denoise import WHOLE, Whole
 from zs2.models.controlnet import ControlNet, ControlNetConfig
 from zs2.models.t2i_adapter import T2IAdapter, T2IAdapterConfig
+from zs2.models.unet import UNet
+from zs2.models.unet_config import UNetConfig
+from zs2.models.vae import VAEConfig
 from zs2.pipeline import Pipeline
-from zs2.shots.control import Control, Net
+from zs2.shots.control import Control, Controlled, Net, Part, adapter_maps, check_fit
 from zs2.shots.init import Init
 from zs2.shots.text2video_zero import Text2VideoZero
 from zs2.shots.travel import Travel
@@ -300,6 +305,78 @@ def test_an_adapter_has_a_span_too(random_pipe, adapter):
     random_pipe("a", frames=4, seed=1, steps=4, features=[control])
     hook.remove()
     assert seen == [0, 0, 2, 2]
+
+
+class OnDevice(Tensor):
+    """A timestep that only a GPU knows."""
+
+    device = torch.device("cuda")
+
+
+@pytest.mark.parametrize(("t", "factor"), [(9, 0), (10, 1), (15.5, 1), (20, 1), (21, 0)])
+def test_on_a_gpu_a_span_is_a_factor(adapter, t, factor):
+    """Nobody may look at the numbers there, and all steps are one recording."""
+    maps = torch.randn(1, 2, 3, 4, 4)
+
+    def unet(x, t, condition, share, residuals):
+        return residuals.early[1]
+
+    model = Controlled(unet, (Part(adapter, (10.0, 20.0), (1,)),))
+    told = Condition(torch.zeros(1, 1, 1), control=((torch.full((1, 1, 1, 1, 1), 0.5), maps),))
+    made = model(torch.zeros(2, 4, 4, 4), torch.tensor(t).as_subclass(OnDevice), told, None)
+    assert torch.Tensor(made).equal(0.5 * factor * maps[0])
+
+
+def test_where_an_adapters_features_belong(random_pipe):
+    """TencentARC's: before each halving; SDXL's one size below, and in the middle."""
+    with torch.device("meta"):
+        sd15 = UNet(UNetConfig())
+        sdxl = UNet(UNetConfig(**SDXL_UNET))
+        plain, light = T2IAdapter(T2IAdapterConfig()), T2IAdapter(LIGHT)
+        large = T2IAdapter(T2IAdapterConfig(adapter_type="full_adapter_xl", downscale_factor=16))
+    for net, unet, numbers in (
+        (plain, sd15, [2, 5, 8, 11]),
+        (light, sd15, [2, 5, 8, 11]),
+        (large, sdxl, [3, 5, 8, 9]),
+    ):
+        assert adapter_maps(net, unet) == numbers
+        weights = replace(random_pipe.weights, unet=unet, vae=Factor8())
+        pipe = Pipeline(weights, random_pipe.device, torch.float32)
+        check_fit(net, pipe)
+        other = plain if net is large else large
+        with pytest.raises(ValueError, match="is for another kind of model"):
+            check_fit(other, pipe)
+
+
+class Factor8:
+    config = VAEConfig()
+
+
+LIGHT = T2IAdapterConfig(channels=(320, 640, 1280), num_res_blocks=4, adapter_type="light_adapter")
+
+
+def test_bf16_is_near(random_pipe, nets, adapter):
+    """The nets take their inputs in the model's own type; 8 bits of every product are kept."""
+    weights = random_pipe.weights
+    features = [Control(nets[0], FRAMES, 0.7), Control(adapter, FRAMES, 0.5)]
+    expected = clip(random_pipe, features, steps=2)
+    half = replace(
+        weights,
+        text=replace(
+            weights.text,
+            towers=tuple(
+                replace(tower, encoder=copy.deepcopy(tower.encoder).bfloat16())
+                for tower in weights.text.towers
+            ),
+        ),
+        unet=copy.deepcopy(weights.unet).bfloat16(),
+        vae=copy.deepcopy(weights.vae).bfloat16(),
+    )
+    pipe = Pipeline(half, random_pipe.device, torch.bfloat16)
+    features = [
+        Control(copy.deepcopy(one.net).bfloat16(), one.frames, one.weight) for one in features
+    ]
+    assert error(clip(pipe, features, steps=2), expected) < 0.1
 
 
 def test_shares_are_of_the_steps_that_are_run(random_pipe, nets):

@@ -113,8 +113,10 @@ def check_fit(net: Net, pipe: Pipeline) -> None:
         fits = fits and config.cross_attention_dim == unet.config.cross_attention_dim
     else:
         what, factor = "T2I-Adapter", net.config.downscale_factor // first_size(net)
-        maps = dict(enumerate((*unet.maps, unet.config.block_out_channels[-1])))
-        fits = net.config.levels == tuple(maps.get(i) for i in adapter_maps(net, unet))
+        widths, levels = unet.config.block_out_channels, net.config.levels
+        maps = dict(enumerate((*unet.maps, widths[-1])))
+        fits = levels == tuple(maps.get(i) for i in adapter_maps(net, unet))
+        fits = fits and len(levels) == len(widths) + first_size(net) - 1
     if not fits or factor != pipe.multiple:
         raise ValueError(f"this {what} is for another kind of model: its feature maps do not fit")
 
