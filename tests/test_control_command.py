@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 from test_shots_control import control_net
 
-from zs2 import inspect, media
+from zs2 import media
 from zs2.canny import canny
 from zs2.cli import control, inputs
+from zs2.cli.describe_clip import describe_clip
 from zs2.cli.options import build_parser
 from zs2.shots.control import Control
 
@@ -68,7 +69,7 @@ def test_a_clip_is_made_again_from_what_it_stores(run, net, tmp_path, random_pip
     assert (status, err) == (0, "")
     settings = media.read_settings(tmp_path / "out")
     assert settings["control"] == [["net", "maps.gif"], ["net", "one.png"]]
-    *_, line = inspect.describe_clip(tmp_path / "out")
+    *_, line = describe_clip(tmp_path / "out")
     words = shlex.split(line)[3:]
     assert "--canny=50,120.5" in words
     assert run(*words)[0] == 0
