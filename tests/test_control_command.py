@@ -64,7 +64,7 @@ def test_a_clip_is_made_again_from_what_it_stores(run, net, tmp_path, random_pip
     media.save(tmp_path / "one.png", PICTURES[:1], 8, {})
     told = ["--control", "net", "maps.gif", "--control", "net", "one.png"]
     told += ["--control-weight", "0:(0.2), 2:(1)", "--control-weight", "0.5"]
-    told += ["--control-span", 0, 0.5, "--canny", "no", "--canny", "50,120.5"]
+    told += ["--control-span", 0.5, 1, "--canny", "no", "--canny", "50,120.5"]
     status, _, err = run("a ball", *told, "-o", "out.png", *QUICK)
     assert (status, err) == (0, "")
     settings = media.read_settings(tmp_path / "out")
@@ -78,8 +78,8 @@ def test_a_clip_is_made_again_from_what_it_stores(run, net, tmp_path, random_pip
     maps = media.read_frames(tmp_path / "maps.gif")
     edges = canny(PICTURES[:1], 50, 120.5)
     features = [
-        Control(net, maps, (0.2, 0.6, 1.0), (0.0, 0.5)),
-        Control(net, edges, 0.5, (0.0, 0.5)),
+        Control(net, maps, (0.2, 0.6, 1.0), (0.5, 1.0)),
+        Control(net, edges, 0.5, (0.5, 1.0)),
     ]
     expected = random_pipe("a ball", frames=3, steps=2, seed=3, features=features)
     assert alike(again, expected.frames)
