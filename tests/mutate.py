@@ -109,7 +109,11 @@ MUTATIONS = [
         "condition.py",
         "condition",
         [
-            ("x[:, start:stop] if", "x[:, : stop - start] if"),
+            ("x[:, start:stop] if x.ndim", "x[:, : stop - start] if x.ndim"),
+            ("x[:, start:stop] if x.shape", "x[:, : stop - start] if x.shape"),
+            ("if x.shape[1] > 1 else x", "if x.shape[1] > 0 else x"),
+            ("all(part is parts[0] for part in parts)", "True"),
+            ("if len({len(c.control) for c in conditions}) > 1:", "if False:"),
             ("else self.channels[:, start:stop]", "else self.channels[:, : stop - start]"),
             ("(p.shape[1] for p in parts", "(p.shape[2] for p in parts"),
             ("p[:, None].expand", "p.expand"),
@@ -150,7 +154,6 @@ MUTATIONS = [
             ),
             ("new = (self.first == 0) & ~", "new = ~"),
             ("~x.isfinite().all()", "x.isnan().any()"),
-            ("if states is not None and before is None:", "if states is not None:"),
             ("if chunk < shot.frames else None", "if chunk <= shot.frames else None"),
             ("shot.branches[0].condition.prompt.dtype,\n", "x.dtype,\n"),
             (
@@ -483,14 +486,14 @@ MUTATIONS = [
     ("models/unet_config.py", "unet", [("norm_eps: float = 1e-5", "norm_eps: float = 1e-6")]),
     (
         "models/unet.py",
-        "unet",
+        "unet controlnet",
         [
             ("widths[0], config.norm_eps)", "widths[0], 1e-5)"),
             ("config.depths[last - i]", "config.depths[i]"),
             ("config.heads[-1], config.depths[-1]", "config.heads[-1], config.depths[0]"),
             (
-                "added.repeat_interleave(len(x) // len(added), 0)",
-                "added.repeat(len(x) // len(added), 1)",
+                "added.repeat_interleave(rows // len(added), 0)",
+                "added.repeat(rows // len(added), 1)",
             ),
             (
                 "ResnetBlock(i, o, groups=config.norm_num_groups, eps=config.norm_eps,",
@@ -501,12 +504,17 @@ MUTATIONS = [
                 "channels, channels, groups=config.norm_num_groups, eps=1e-5,",
             ),
             (
-                "torch.cat([x, condition.channels.flatten(0, 1)]",
-                "torch.cat([condition.channels.flatten(0, 1), x]",
+                "torch.cat([x, condition.channels]",
+                "torch.cat([condition.channels, x]",
             ),
             ("config.heads[last - i]", "config.heads[i]"),
             ("skips[-1].shape[-2:]", "[2 * side for side in x.shape[-2:]]"),
-            ("skips += [width] * (layers + (i < last))", "skips += [width] * (layers + 1)"),
+            ("skips[i] = skips[i] + more", "skips[i] = more"),
+            (
+                "self.conv_in(x), time, condition, share, residuals.early",
+                "self.conv_in(x), time, condition, share, {}",
+            ),
+            ("maps += [width] * (layers + (i < last))", "maps += [width] * (layers + 1)"),
         ],
     ),
     (
