@@ -93,13 +93,18 @@ class MidBlock(nn.Module):
 class Embedding(nn.Module):
     """Two linear layers, from what a network is told to what its resnets add."""
 
-    def __init__(self, channels: int, out: int) -> None:
+    def __init__(self, channels: int, out: int, guidance: int = 0) -> None:
         super().__init__()
         self.linear_1 = nn.Linear(channels, out)
+        if guidance:
+            self.cond_proj = nn.Linear(guidance, channels, bias=False)
         self.linear_2 = nn.Linear(out, out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear_2(F.silu(self.linear_1(x.to(self.linear_1.weight.dtype))))
+    def forward(self, x: Tensor, guidance: Tensor | None = None) -> Tensor:
+        x = x.to(self.linear_1.weight.dtype)
+        if guidance is not None:
+            x = x + self.cond_proj(guidance.to(x.dtype))
+        return self.linear_2(F.silu(self.linear_1(x)))
 
 
 class UNet(nn.Module):
@@ -118,7 +123,7 @@ class UNet(nn.Module):
             raise ValueError(f"unknown UNet block type {sorted(unknown)[0]}")
 
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
-        self.time_embedding = Embedding(widths[0], 4 * widths[0])
+        self.time_embedding = Embedding(widths[0], 4 * widths[0], config.time_cond_proj_dim or 0)
         if config.added:
             self.add_embedding = Embedding(config.added, 4 * widths[0])
 
@@ -171,6 +176,9 @@ class UNet(nn.Module):
             raise ValueError(
                 f"this model takes {self.config.added} values beside the prompt and is given {told}"
             )
+        scales = 0 if condition.guidance is None else condition.guidance.shape[-1]
+        if scales != (self.config.time_cond_proj_dim or 0):
+            raise ValueError("a model with guidance built in is told its scale, and no other model")
         if condition.prompt.ndim == 4:
             return condition
         layers = [block.attn2 for block in self.transformers]
@@ -195,10 +203,13 @@ class UNet(nn.Module):
             condition = replace(condition, prompt=condition.prompt.flatten(0, 1))
         if condition.channels is not None:
             x = torch.cat([x, condition.channels.flatten(0, 1)], dim=1)
-        time = self.time_embedding(waves(t.expand(len(x)), self.config.block_out_channels[0]))
+        scales = condition.guidance
+        if scales is not None:
+            scales = _rows(scales, x)
+        steps = waves(t.expand(len(x)), self.config.block_out_channels[0])
+        time = self.time_embedding(steps, scales)
         if condition.added is not None:
-            added = self.add_embedding(condition.added.flatten(0, -2))  # of B clips, or B*F frames
-            time = time + added.repeat_interleave(len(x) // len(added), 0)
+            time = time + _rows(self.add_embedding(condition.added), x)
         time = F.silu(time)  # (B*F, 4*channels)
 
         x = self.conv_in(x)
@@ -209,3 +220,9 @@ class UNet(nn.Module):
         for block in self.up_blocks:
             x = block(x, skips, time, condition, share)  # (B*F, narrower, 2H, 2W)
         return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
+
+
+def _rows(told: Tensor, x: Tensor) -> Tensor:
+    """What B clips are told, [B, E], or their frames, [B, F, E], for the rows of x: [B*F, E]."""
+    told = told.flatten(0, -2)
+    return told.repeat_interleave(len(x) // len(told), 0)
