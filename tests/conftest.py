@@ -6,10 +6,14 @@ from pathlib import Path
 import interpreter  # noqa: F401  (first: see there)
 import pytest
 import torch
-from folders import TEXT, UNET, VAE_KEYS, write_tokenizer
+from folders import SDXL_SCHEDULE, TEXT, TEXT_G, TEXT_L, UNET, VAE_KEYS, write_tokenizer
+from parity import SMALL_SDXL
+from single_files import random_networks, small
 from torch import Tensor, nn
 
 from zs2 import sample
+from zs2.checkpoint import family as presets
+from zs2.checkpoint.kinds import Family
 from zs2.cli import make
 from zs2.models.clip import CLIPText, CLIPTextConfig
 from zs2.models.text import Text, Tower
@@ -94,6 +98,41 @@ def written(tmp_path_factory) -> Path:
     DDIMScheduler(prediction_type="v_prediction").save_pretrained(path / "scheduler")
     write_tokenizer(path / "tokenizer")
     return path
+
+
+@pytest.fixture(scope="session")
+def written_xl(tmp_path_factory) -> Path:
+    """A small SDXL folder, as diffusers and transformers write it."""
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
+    from transformers import CLIPTextConfig as TheirTextConfig
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    path = tmp_path_factory.mktemp("model") / "sdxl"
+    path.mkdir()
+    unet = UNet2DConditionModel(**{**SMALL_SDXL, "sample_size": 8})
+    scramble(unet, 1).save_pretrained(path / "unet")
+    vae = AutoencoderKL(**VAE_KEYS, scaling_factor=0.13025)
+    scramble(vae, 2).save_pretrained(path / "vae")
+    first = CLIPTextModel(TheirTextConfig(**TEXT_L))
+    scramble(first, 3).save_pretrained(path / "text_encoder")
+    second = CLIPTextModelWithProjection(TheirTextConfig(**TEXT_G))
+    scramble(second, 4).save_pretrained(path / "text_encoder_2")
+    EulerDiscreteScheduler(**SDXL_SCHEDULE).save_pretrained(path / "scheduler")
+    write_tokenizer(path / "tokenizer")
+    write_tokenizer(path / "tokenizer_2")
+    (path / "tokenizer_2/special_tokens_map.json").write_text('{"pad_token": "!"}')
+    return path
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    """The tensors of a small model, whose file is read as one of the family."""
+
+    def made(family: Family):
+        monkeypatch.setitem(presets.PRESETS, family, small(family))
+        return random_networks(small(family))
+
+    return made
 
 
 @pytest.fixture

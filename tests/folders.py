@@ -31,6 +31,16 @@ TEXT = {
     "eos_token_id": 513,
     "bos_token_id": 512,
 }
+# SDXL's two text encoders; their widths and a pooled prompt of 24 are those of SMALL_SDXL.
+TEXT_L = {**TEXT, "hidden_size": 16, "num_hidden_layers": 2, "eos_token_id": 2}
+TEXT_G = {**TEXT_L, "hidden_size": 24, "hidden_act": "gelu", "projection_dim": 24}
+SDXL_SCHEDULE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "timestep_spacing": "leading",
+    "steps_offset": 1,
+}
 
 
 def write_tokenizer(folder: Path, size: int = 514) -> None:

@@ -169,8 +169,8 @@ FILES: dict[str, File] = {
         {**model(SD2), f"{UNET}label_emb.0.0.weight": (1280, 2048)},
     ),
     "lcm": File(
-        "an SD 1.x LCM with guidance built in",
-        None,
+        "an SD 1.x model",
+        Role.MODEL,
         SD1,
         {**model(SD1), f"{UNET}time_embed.cond_proj.weight": (320, 256)},
     ),

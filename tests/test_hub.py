@@ -50,6 +50,32 @@ def test_an_existing_path_wins(tmp_path, monkeypatch):
     assert resolve("owner/name") == Path("owner/name")
 
 
+def test_of_sdxl_both_text_encoders_are_needed():
+    files = [
+        "model_index.json",
+        "sd_xl_base_1.0.safetensors",
+        "text_encoder/model.onnx",
+        "text_encoder/model.safetensors",
+        "text_encoder_2/config.json",
+        "text_encoder_2/model.fp16.safetensors",
+        "text_encoder_2/model.safetensors",
+        "text_encoder_2/openvino_model.bin",
+        "tokenizer_2/merges.txt",
+        "tokenizer_2/special_tokens_map.json",
+        "tokenizer_2/vocab.json",
+        "vae_1_0/diffusion_pytorch_model.safetensors",
+    ]
+    assert pick(files) == [
+        "model_index.json",
+        "text_encoder/model.safetensors",
+        "text_encoder_2/config.json",
+        "text_encoder_2/model.safetensors",
+        "tokenizer_2/merges.txt",
+        "tokenizer_2/special_tokens_map.json",
+        "tokenizer_2/vocab.json",
+    ]
+
+
 def test_only_the_files_that_are_needed():
     files = [
         "README.md",

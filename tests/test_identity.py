@@ -144,9 +144,6 @@ def test_what_diffusers_and_transformers_write_is_told():
         "the UNet of an SD 1.x model alone": d.UNet2DConditionModel(
             **levels, **ups, cross_attention_dim=768
         ),
-        "an SD 1.x LCM with guidance built in": d.UNet2DConditionModel(
-            **levels, **ups, cross_attention_dim=768, time_cond_proj_dim=8
-        ),
         "a ControlNet for SD 1.x": d.ControlNetModel(**levels, cross_attention_dim=768),
         "a ControlNet for SD 2.x": d.ControlNetModel(**levels, cross_attention_dim=1024),
         "a ControlNet for SDXL": d.ControlNetModel(**levels, **deep),

@@ -73,12 +73,6 @@ def test_the_vaes_names(ours, theirs):
     assert compvis_name(ours, VAEConfig()) == f"first_stage_model.{theirs}"
 
 
-def test_the_text_encoders_names():
-    ours = "text_model.encoder.layers.11.self_attn.q_proj.weight"
-    theirs = f"cond_stage_model.transformer.{ours}"
-    assert compvis_name(ours) == theirs
-
-
 def test_a_name_that_is_none():
     with pytest.raises(KeyError, match="down_blocks"):
         compvis_name("down_blocks.9.resnets.0.conv1.weight", UNetConfig())

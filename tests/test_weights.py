@@ -3,22 +3,15 @@
 import json
 import shutil
 import struct
-from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 import torch
+from conftest import scramble
 from folders import TEXT, refused, write_tokenizer
 from safetensors.torch import load_file, save_file
 
-from zs2.checkpoint.family import PRESETS, Family
 from zs2.checkpoint.header import read_header
-from zs2.checkpoint.load import load_clip, load_weights, single_file_names
-from zs2.checkpoint.names import compvis_name
-from zs2.models.clip import CLIPText, CLIPTextConfig
-from zs2.models.unet import UNet
-from zs2.models.unet_config import UNetConfig
-from zs2.models.vae import VAE, VAEConfig
+from zs2.checkpoint.load import load_clip, load_weights
 
 
 def test_a_folder_as_diffusers_writes_it(written):
@@ -31,6 +24,36 @@ def test_a_folder_as_diffusers_writes_it(written):
     assert weights.defaults.size == 16
     assert weights.text.towers[0].tokenizer.encode(["a"]).shape == (1, 77)
     assert not any(p.requires_grad for p in weights.unet.parameters())
+
+
+def test_a_dreambooth_folder_is_a_plain_model(written, tmp_path):
+    """As diffusers' training script saves it."""
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    where = written / "tokenizer"
+    unet = UNet2DConditionModel.from_pretrained(written / "unet")
+    trained = scramble(unet, 7)
+    StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(written / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(written / "text_encoder"),
+        tokenizer=CLIPTokenizer(str(where / "vocab.json"), str(where / "merges.txt")),
+        unet=unet,
+        scheduler=DDIMScheduler.from_pretrained(written / "scheduler"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(tmp_path / "dreambooth")
+    weights = load_weights(tmp_path / "dreambooth")
+    theirs = trained.state_dict()
+    assert all(theirs[k].equal(t) for k, t in weights.unet.state_dict().items())
+    said = weights.text.towers[0].tokenizer.encode(["a ball"])
+    assert said.equal(load_weights(written).text.towers[0].tokenizer.encode(["a ball"]))
 
 
 def test_prediction_can_be_told(written):
@@ -89,123 +112,6 @@ def test_old_names(folder):
     assert weights.vae.state_dict()[q].equal(vae[q])
     norm = weights.text.towers[0].encoder.state_dict()["text_model.final_layer_norm.weight"]
     assert norm.equal(text["final_layer_norm.weight"])
-
-
-# What a folder's files can be instead of weights.
-def test_every_tensor_of_sd_15_has_its_place_in_a_single_file():
-    names = single_file_names({}, PRESETS[Family.SD1])
-    assert [len(table) for table in names.values()] == [686, 248, 196]
-    flat = [name for table in names.values() for name in table.values()]
-    assert len(set(flat)) == 686 + 248 + 196
-
-
-def test_diffusers_reads_the_names_that_the_table_writes():
-    """Their converters, on the full SD 1.5 key lists, against our tensors by identity."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from diffusers.loaders import single_file_utils
-
-    with torch.device("meta"):
-        unet, vae = UNet(UNetConfig()).state_dict(), VAE(VAEConfig()).state_dict()
-        their_unet = UNet2DConditionModel(cross_attention_dim=768)
-        their_vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-        )
-    single = {compvis_name(k, UNetConfig()): v for k, v in unet.items()}
-    converted = single_file_utils.convert_ldm_unet_checkpoint(dict(single), dict(their_unet.config))
-    assert {k: id(v) for k, v in converted.items()} == {k: id(v) for k, v in unet.items()}
-    assert converted.keys() == their_unet.state_dict().keys()
-
-    single = {compvis_name(k, VAEConfig()): v for k, v in vae.items()}
-    converted = single_file_utils.convert_ldm_vae_checkpoint(dict(single), dict(their_vae.config))
-    assert converted.keys() == vae.keys() == their_vae.state_dict().keys()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("bare", [False, True])
-def test_a_single_file_and_a_folder_give_the_same_tensors(tmp_path, bare):
-    """The real SD 1.5 configuration, 2 GB in fp16."""
-    torch.manual_seed(0)
-    ours, single = {}, {}
-    for model, config in ((UNet, UNetConfig()), (VAE, VAEConfig()), (CLIPText, CLIPTextConfig())):
-        with torch.device("meta"):
-            shapes = model(config).state_dict()
-        for key, tensor in shapes.items():
-            value = torch.randn(tensor.shape).half() * 0.02
-            ours[model, key] = value
-            name = compvis_name(key, None if model is CLIPText else config)
-            if model is CLIPText and bare:
-                name = name.replace(".text_model.", ".")
-            if model is VAE and "attn_1" in name and value.ndim == 2:
-                value = value[:, :, None, None]
-            single[name] = value
-    single["model_ema.decay"] = torch.zeros(1)
-    single["alphas_cumprod"] = torch.zeros(1000)
-    single["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.zeros(1, 77)
-    save_file(single, tmp_path / "sd.safetensors")
-    write_tokenizer(tmp_path / "tokenizer", CLIPTextConfig().vocab_size)
-    weights = load_weights(tmp_path / "sd.safetensors", dtype=torch.float16)
-    for model, loaded in (
-        (UNet, weights.unet),
-        (VAE, weights.vae),
-        (CLIPText, weights.text.towers[0].encoder),
-    ):
-        for key, tensor in loaded.state_dict().items():
-            assert tensor.equal(ours[model, key]), key
-    if bare:
-        return  # newer transformers write it, and diffusers does not read it
-    del weights
-    theirs = read_by_diffusers(tmp_path)
-    for model, part in ((UNet, theirs.unet), (VAE, theirs.vae), (CLIPText, theirs.text_encoder)):
-        found = {k.removeprefix("text_model."): v for k, v in part.state_dict().items()}
-        expected = {k.removeprefix("text_model."): v for (m, k), v in ours.items() if m is model}
-        assert expected.keys() <= found.keys()
-        assert {k for k in found if not k.endswith("position_ids")} == expected.keys()
-        for key, tensor in expected.items():
-            assert tensor.equal(found[key]), key
-
-
-def read_by_diffusers(folder: Path):
-    """The single file sd.safetensors, by a reader that is not ours."""
-    from diffusers import (
-        AutoencoderKL,
-        DDIMScheduler,
-        StableDiffusionPipeline,
-        UNet2DConditionModel,
-    )
-    from transformers import CLIPTextConfig as TheirTextConfig
-
-    where = folder / "config"
-    levels = len(VAEConfig().block_out_channels)
-    with torch.device("meta"):
-        UNet2DConditionModel(**asdict(UNetConfig())).save_config(where / "unet")
-        AutoencoderKL(
-            **asdict(VAEConfig()),
-            down_block_types=("DownEncoderBlock2D",) * levels,
-            up_block_types=("UpDecoderBlock2D",) * levels,
-        ).save_config(where / "vae")
-    DDIMScheduler().save_config(where / "scheduler")
-    TheirTextConfig(**asdict(CLIPTextConfig())).save_pretrained(where / "text_encoder")
-    shutil.copytree(folder / "tokenizer", where / "tokenizer")
-    parts = {
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-    }
-    index = {"_class_name": "StableDiffusionPipeline", **parts}
-    (where / "model_index.json").write_text(json.dumps(index))
-    return StableDiffusionPipeline.from_single_file(
-        folder / "sd.safetensors",
-        config=str(where),
-        local_files_only=True,
-        torch_dtype=torch.float16,
-        safety_checker=None,
-        feature_extractor=None,
-    )
 
 
 def test_a_tokenizer_can_be_told(folder, tmp_path):

@@ -20,6 +20,8 @@ class Condition:
         prompt: embeddings [B, T, D], or one for each frame [B, F, T, D]; T is 77 for each chunk.
         added: [B, E], or one for each frame [B, F, E], added to the timestep's embedding (SDXL: the
             pooled prompt and the picture's size).
+        guidance: [B, G], or one for each frame [B, F, G]: the guidance scale, of a model that has
+            its guidance built in (`zs2.models.layers.scale_waves`).
         channels: [B, F, c, h, w], joined to the latents (Instruct-Pix2Pix: the picture to edit).
         control: for each control (`zs2.shots.control`) its strength [1 or B, 1 or F, 1, 1, 1], and
             what was made of its pictures, each [1 or B, 1 or F, c, h, w].
@@ -32,6 +34,7 @@ class Condition:
     prompt: Tensor
     channels: Tensor | None = None
     added: Tensor | None = None
+    guidance: Tensor | None = None
     control: tuple[tuple[Tensor, ...], ...] = ()
     cross: Mapping[nn.Module, KeysValues] = field(default_factory=dict)
     pictures: Mapping[nn.Module, KeysValues] = field(default_factory=dict)
@@ -43,6 +46,7 @@ class Condition:
             prompt=_cut(self.prompt, 4, start, stop),
             channels=None if self.channels is None else self.channels[:, start:stop],
             added=None if self.added is None else _cut(self.added, 3, start, stop),
+            guidance=None if self.guidance is None else _cut(self.guidance, 3, start, stop),
             control=tuple(
                 tuple(x[:, start:stop] if x.shape[1] > 1 else x for x in maps)
                 for maps in self.control
@@ -68,6 +72,7 @@ class Condition:
         prompt = _joined(as_long([c.prompt for c in conditions]), 4)
         channels = [c.channels for c in conditions if c.channels is not None]
         added = [c.added for c in conditions if c.added is not None]
+        scales = [c.guidance for c in conditions if c.guidance is not None]
         if len(channels) not in (0, len(conditions)):
             raise ValueError("some branches have channels and some have none: give all or none")
         pictures = [c.pictures for c in conditions if c.pictures]
@@ -83,6 +88,7 @@ class Condition:
             prompt,
             torch.cat(channels) if channels else None,
             _joined(added, 3) if added else None,
+            guidance=_joined(scales, 3) if scales else None,
             control=tuple(
                 tuple(_same_or_joined(parts, conditions) for parts in zip(*maps, strict=True))
                 for maps in zip(*(c.control for c in conditions), strict=True)

@@ -1,6 +1,7 @@
 """Where to compute, and in which precision, when the user leaves it to us."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import torch
@@ -30,8 +31,11 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+def pick_dtype(name: str, device: torch.device, values: int = 0) -> torch.dtype:
     """auto, fp32, bf16 or fp16; auto is the fastest that is safe on the device.
+
+    Args:
+        values: of a model. On a CPU, one that would fill half of the free memory in fp32 has bf16.
 
     Raises:
         InputError: an unknown name.
@@ -45,7 +49,33 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     # bf16 pays where the processor multiplies it: twice as fast as fp32 with AVX-512, six times
     # with AMX, and slower than fp32 everywhere else.
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else torch.float32
+    free = free_memory(device)
+    large = free is not None and 4 * values > free / 2
+    return torch.bfloat16 if native or large else torch.float32
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """A precision as the command line calls it."""
+    return next((name for name, kind in DTYPES.items() if kind == dtype), str(dtype))
+
+
+def check_room(model: str, values: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Refuse a model that the memory cannot hold, and tell of one that fills a quarter of it.
+
+    Raises:
+        InputError: what it takes and what is free.
+    """
+    free, needed = free_memory(device), values * dtype.itemsize
+    if free is None or needed <= free / 4:
+        return
+    sentence = (
+        f"{model} takes {needed / 2**30:.2g} GiB in {name_of(dtype)}, and {free / 2**30:.2g} GiB "
+        f"are free on {device}"
+    )
+    if needed <= free:
+        warnings.warn(sentence, stacklevel=3)
+        return
+    raise InputError(f"{sentence}: {'use --dtype bf16' if dtype.itemsize > 2 else 'free some'}")
 
 
 def without_overflow(dtype: torch.dtype, device: torch.device) -> torch.dtype:

@@ -20,7 +20,8 @@ def clip_memory(
 
     The larger of one UNet pass and the decoding of one frame, each counted in activations of its
     widest level as measured, and the gaps that a pass leaves in the heap: those of large tensors go
-    back to the system.
+    back to the system. SDXL's first level has no attention, and fills as much with its skips: at
+    512x512 and 8 rows, 22 activations measured where SD 1.5's numbers say 27.
 
     Args:
         latent: (C, h, w) of a frame.

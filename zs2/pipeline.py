@@ -27,7 +27,7 @@ from zs2.draws import RNG, NoiseModel
 from zs2.errors import NumericalError
 from zs2.noise import DependencyNoise, correlation
 from zs2.samplers import Sampler, ddim, usual_spacing, usual_steps
-from zs2.shot import Clip, Noise, Shot, guidance
+from zs2.shot import Clip, Noise, Shot, built_in, guidance
 from zs2.timeline import PerFrame, whole
 from zs2.weights import SMALL, Adapter, Weights
 
@@ -115,11 +115,12 @@ class Pipeline:
         shape = self.latent_shape(size)
         eps = Noise(noise, _seeds(seed, prompts), frames, shape, self.device, rng, latents)
         said = self.encode(prompts, size)
-        if negative is None:
-            against = self.weights.text.nothing(len(prompts), _sides(size))
+        if distilled := self.weights.unet.config.time_cond_proj_dim:
+            if negative is not None:
+                raise ValueError("this model has its guidance built in: it takes no negative")
+            branches = built_in(cfg, frames, said, distilled)
         else:
-            against = self.encode([negative] * len(prompts), size)
-        branches = guidance(cfg, frames, said, against)
+            branches = guidance(cfg, frames, said, self._against(negative, len(prompts), size))
         spacing = spacing or usual_spacing(sampler, schedule.timestep_spacing)
         told = {
             **settings.of_model(self.weights, self.dtype),
@@ -212,6 +213,12 @@ class Pipeline:
         size = self.weights.defaults.size if size is None else size
         return self.weights.text(prompts, _sides(size))
 
+    def _against(self, negative: str | None, clips: int, size: int | tuple[int, int]) -> Condition:
+        """What guidance steers away from."""
+        if negative is None:
+            return self.weights.text.nothing(clips, _sides(size))
+        return self.encode([negative] * clips, size)
+
     @torch.inference_mode()
     def picture(self, frames: Tensor) -> Tensor:
         """Frames uint8 [F, H, W, 3] to the latents that the UNet knows, [F, C, h, w] float32.
@@ -257,7 +264,8 @@ def load(
 
     Args:
         device: auto, cpu, cuda, cuda:N or mps.
-        dtype: auto, fp32, bf16 or fp16.
+        dtype: auto, fp32, bf16 or fp16. auto is the fastest that is safe, on a CPU bf16 for what
+            would fill half of the memory in fp32.
         prediction: epsilon or v, in place of what the checkpoint says.
         tokenizer: a folder with CLIP's vocabulary, for single files.
         adapters: what changes the checkpoint, in this order.
@@ -267,7 +275,7 @@ def load(
         InputError: the checkpoint, device or dtype cannot be used.
     """
     chosen = pick_device(device)
-    kind = pick_dtype(dtype, chosen)
+    kind = None if dtype == "auto" else pick_dtype(dtype, chosen)
     weights = load_weights(
         model, device=chosen, dtype=kind, prediction=prediction, tokenizer=tokenizer
     )
@@ -275,7 +283,7 @@ def load(
         weights = adapter(weights)
     if compile:
         weights.unet.compile()
-    return Pipeline(weights, chosen, kind)
+    return Pipeline(weights, chosen, weights.unet.conv_in.weight.dtype)
 
 
 def _either(short: str, value: Any, name: str, made: Any, kind: type) -> Any:

@@ -5,7 +5,7 @@ orders (`zs2.denoise`) run one, and neither knows the other.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from zs2.attention import FrameAttention, Share
 from zs2.condition import Condition
 from zs2.draws import RNG, NoiseModel
 from zs2.metrics import flicker, motion
+from zs2.models.layers import scale_waves
 from zs2.noise import each_frame
 from zs2.samplers import Sampler
 from zs2.schedule import Level, Schedule
@@ -61,6 +62,19 @@ def guidance(
     if all(s == 1 for s in scale):
         return (Branch(tuple(scale), prompt),)
     return Branch(tuple(1 - s for s in scale), negative), Branch(tuple(scale), prompt)
+
+
+def built_in(cfg: PerFrame, frames: int, prompt: Condition, channels: int) -> tuple[Branch, ...]:
+    """The one branch of a model that was taught guided predictions and is told the scale (LCM).
+
+    Raises:
+        ValueError: as `guidance`.
+    """
+    scale = per_frame("cfg", cfg, frames)
+    check_range("cfg", cfg, 10_000, -10_000)
+    told = scale_waves(torch.tensor(scale), channels).to(prompt.prompt)  # (F, channels)
+    each = told.expand(len(prompt.prompt), -1, -1)
+    return (Branch((1.0,) * frames, replace(prompt, guidance=each)),)
 
 
 Start = Callable[[int, int], Tensor]

@@ -1,7 +1,8 @@
 """A network and its tensors: built without memory, then filled strictly from a checkpoint."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zs2.checkpoint.eight_bits import FLOATS
 from zs2.checkpoint.header import Entry
 from zs2.checkpoint.kinds import Family
 from zs2.errors import InputError
+
+DTYPES = ("F16", "BF16", "F32", "F64", *FLOATS)
+"""What is read; all of it is cast."""
 
 
 def build(
@@ -28,31 +33,43 @@ def build(
     """
     model = _empty(make, where)
     expected = model.state_dict()
+    check({key: tuple(tensor.shape) for key, tensor in expected.items()}, entries, where)
+    model.load_state_dict(_read(entries, expected, device, dtype), strict=True, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def check(
+    expected: Mapping[str, tuple[int, ...]], entries: Mapping[str, Entry], where: Path
+) -> None:
+    """Refuse tensors that are not those of a network; their values are not read.
+
+    Raises:
+        InputError: some are missing, left over or misshaped, or of a type that is not read.
+    """
+    for key, entry in entries.items():
+        if key in expected and entry.dtype not in DTYPES:
+            raise InputError(
+                f"{where}: {key} is stored as {entry.dtype}: quantised weights are not "
+                "supported, give the fp16 or fp32 ones"
+            )
     if missing := [k for k in expected if k not in entries]:
         few = ", ".join(missing[:3])
         raise InputError(f"{where} lacks {len(missing)} of {len(expected)} tensors: {few}")
     if spare := [k for k in entries if k not in expected]:
         few = ", ".join(spare[:3])
         raise InputError(f"{where} has {len(spare)} tensors too many: {few}")
-    for key, tensor in expected.items():
-        if entries[key].dtype not in ("F16", "BF16", "F32", "F64"):
-            raise InputError(
-                f"{where}: {key} is stored as {entries[key].dtype}: quantised weights are not "
-                "supported, give the fp16 or fp32 ones"
-            )
-        if not same_shape(entries[key].shape, tuple(tensor.shape)):
-            found, need = [*entries[key].shape], [*tensor.shape]
+    for key, shape in expected.items():
+        if not same_shape(entries[key].shape, shape):
+            found, need = [*entries[key].shape], [*shape]
             hint = ""
             if key.endswith("attn2.to_k.weight") and (family := Family.of(found[-1])):
                 hint = f": the file looks like {family.value}"
             raise InputError(f"{where}: {key} has shape {found}, expected {need}{hint}")
-    model.load_state_dict(_read(entries, expected, device, dtype), strict=True, assign=True)
-    return model.eval().requires_grad_(False)
 
 
 @cache
 def expected_shapes(
-    model: type[nn.Module], config: object, where: Path | None = None
+    model: Callable[..., nn.Module], config: object, where: Path | None = None
 ) -> dict[str, tuple[int, ...]]:
     """The names and shapes of a network's tensors; none of them is made.
 
@@ -84,22 +101,16 @@ def _read(
     device: torch.device | str,
     dtype: torch.dtype,
 ) -> dict[str, Tensor]:
-    from safetensors import SafetensorError, safe_open
-
     files: defaultdict[Path, list[str]] = defaultdict(list)
     for key in expected:
         files[entries[key].file].append(key)
     tensors = {}
     for path, keys in files.items():
-        try:
-            with safe_open(path, framework="pt") as file:
-                for key in keys:
-                    stored = file.get_tensor(entries[key].name)
-                    tensor = _cast(stored, entries[key], device, dtype)
-                    tensors[key] = tensor.reshape(expected[key].shape)
-        except (OSError, SafetensorError) as error:
-            reason = str(error).partition("\n")[0]
-            raise InputError(f"{path} cannot be read: {reason}; download it again") from error
+        with _opened(path) as file:
+            for key in keys:
+                stored = _stored(file, entries[key])
+                tensor = _cast(stored, entries[key], device, dtype)
+                tensors[key] = tensor.reshape(expected[key].shape)
     return tensors
 
 
@@ -109,14 +120,32 @@ def read_tensor(entry: Entry) -> Tensor:
     Raises:
         InputError: its file has changed since its header was read.
     """
+    with _opened(entry.file) as file:
+        return _stored(file, entry).clone()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A safetensors file whose header was read before."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(entry.file, framework="pt") as file:
-            return file.get_tensor(entry.name).clone()
+        with safe_open(path, framework="pt") as file:
+            yield file
     except (OSError, SafetensorError) as error:
         reason = str(error).partition("\n")[0]
-        raise InputError(f"{entry.file} cannot be read: {reason}; download it again") from error
+        raise InputError(f"{path} cannot be read: {reason}; download it again") from error
+
+
+def _stored(file: Any, entry: Entry) -> Tensor:
+    """A tensor, or what an entry wants of it."""
+    if entry.rows:
+        tensor = file.get_slice(entry.name)[slice(*entry.rows)]
+    else:
+        tensor = file.get_tensor(entry.name)
+    if entry.scale:
+        tensor = tensor.float() * file.get_tensor(entry.scale.name).float()
+    return tensor.T if entry.transposed else tensor
 
 
 def _cast(stored: Tensor, entry: Entry, device: torch.device | str, dtype: torch.dtype) -> Tensor:

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,18 +26,24 @@ _MOST_SIDES = 8  # of a tensor: networks have five at most
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a file.
+    """One tensor of a file, or what is made of one when it is read.
 
     Attributes:
         file: where its bytes are.
         name: what it is called there.
         dtype: safetensors' name, as "F16".
+        rows: the first and the end of those that are wanted; None is all of them.
+        transposed: whether rows and columns change places.
+        scale: a number of the same file that all values are multiplied with.
     """
 
     file: Path
     name: str
     dtype: str
     shape: tuple[int, ...]
+    rows: tuple[int, int] | None = None
+    transposed: bool = False
+    scale: "Entry | None" = None
 
     @property
     def values(self) -> int:
@@ -46,6 +52,21 @@ class Entry:
     @property
     def bytes(self) -> int:
         return -(-self.values * BITS[self.dtype] // 8)
+
+    def thirds(self) -> "tuple[Entry, Entry, Entry]":
+        """Its rows in three equal parts; itself three times where there are none."""
+        count, rest = divmod(self.shape[0] if self.shape else 1, 3)
+        if rest:
+            return self, self, self
+        first, second, third = (
+            replace(self, shape=(count, *self.shape[1:]), rows=(i * count, (i + 1) * count))
+            for i in range(3)
+        )
+        return first, second, third
+
+    def turned(self) -> "Entry":
+        """Rows and columns in each other's places."""
+        return replace(self, shape=self.shape[::-1], transposed=True)
 
 
 class Header(dict[str, Entry]):

@@ -12,7 +12,7 @@ from zs2.checkpoint.header import PICKLES
 from zs2.errors import InputError
 
 SUFFIXES = (".safetensors", ".gguf", *PICKLES)
-COMPONENTS = ("unet", "vae", "text_encoder")
+COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 TOKENIZER = "openai/clip-vit-large-patch14"  # the vocabulary of every SD 1.x
 TOKENIZER_FILES = ["merges.txt", "tokenizer_config.json", "vocab.json"]
 WEIGHTS = re.compile(
@@ -96,8 +96,8 @@ def cached(repository: str, marker: str) -> Path | None:
 
 def pick(files: list[str]) -> list[str]:
     """Of a repository's files, those that zs2 reads: plain weights, or fp16 where only they are."""
-    wanted = [f for f in files if re.fullmatch(r"(tokenizer|scheduler)/[^/]+\.(json|txt)", f)]
-    wanted += [f for f in files if f == "zs2.json"]
+    wanted = [f for f in files if re.fullmatch(r"(tokenizer(_2)?|scheduler)/[^/]+\.(json|txt)", f)]
+    wanted += [f for f in files if f in ("zs2.json", "model_index.json")]
     for component in COMPONENTS:
         inside = [f for f in files if re.fullmatch(rf"{component}/[^/]+", f)]
         weights = [f for f in inside if WEIGHTS.search(f)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zs2.checkpoint.header import Entry, Header
 from zs2.checkpoint.kinds import Family, Kind, Role, unusual_input
-from zs2.checkpoint.signs import OTHER, PLAIN, SIGNS, VARIANTS, WHOLE
+from zs2.checkpoint.signs import INTO_FOLDER, OTHER, PLAIN, SIGNS, VARIANTS, WHOLE
 from zs2.errors import InputError
 
 # What a single file calls its first layers, its networks, and what tells its family.
@@ -111,7 +111,7 @@ def _model(entries: Mapping[str, Entry], names: str) -> Kind:
         return refused(f"{whose} {variant[1]}", variant[2])
     missing = [part for part, sign in _PARTS.items() if not _fits(sign, names)]
     if len(missing) > 1:
-        return refused(f"the UNet of {whose} model alone", WHOLE)
+        return refused(f"the UNet of {whose} model alone", INTO_FOLDER)
     if missing:
         prefix = _PARTS[missing[0]].split()[0][1:]
         return refused(f"{whose} model without its {missing[0]} ({prefix}*)", WHOLE)

@@ -3,55 +3,45 @@
 Names, shapes and configurations are checked from headers, before a byte of weights is read.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
-from torch import nn
 
-from zs2.checkpoint.build import build, expected_shapes
+from zs2.checkpoint.build import build
 from zs2.checkpoint.config import read_config
-from zs2.checkpoint.family import Preset, preset_of
-from zs2.checkpoint.header import Entry, find_weights, read_header
-from zs2.checkpoint.hub import clip_tokenizer, resolve
-from zs2.checkpoint.identity import wanted
-from zs2.checkpoint.kinds import Role, unusual_input
-from zs2.checkpoint.names import HARMLESS, PREFIX, compvis_name, current_name
-from zs2.device import without_overflow
+from zs2.checkpoint.eight_bits import FLOATS
+from zs2.checkpoint.folder import plan_folder
+from zs2.checkpoint.header import find_weights
+from zs2.checkpoint.hub import resolve
+from zs2.checkpoint.plan import Plans
+from zs2.checkpoint.single_file import plan_file
+from zs2.checkpoint.vocabulary import find_tokenizers
+from zs2.device import check_room, name_of, pick_dtype, without_overflow
 from zs2.errors import InputError
 from zs2.json_file import read_json
-from zs2.models.clip import CLIP, CLIPText, CLIPTextConfig, CLIPVisionConfig
+from zs2.models.clip import CLIP, CLIPTextConfig, CLIPVisionConfig
 from zs2.models.taesd import TAESDConfig
 from zs2.models.text import Text, Tower
 from zs2.models.tokenizer import Tokenizer
-from zs2.models.unet import UNet
 from zs2.models.unet_config import UNetConfig
-from zs2.models.vae import VAE, VAEConfig
-from zs2.schedule import Schedule
+from zs2.models.vae import VAEConfig
 from zs2.weights import SMALL, Defaults, Weights
-
-COMPONENTS: dict[str, tuple[Any, Any]] = {
-    "unet": (UNet, UNetConfig),
-    "vae": (VAE, VAEConfig),
-    "text_encoder": (CLIPText, CLIPTextConfig),
-}
-
-M = TypeVar("M", bound=nn.Module)
 
 
 def load_weights(
     model: str | Path = SMALL,
     *,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
     prediction: str | None = None,
     tokenizer: str | Path | None = None,
 ) -> Weights:
     """Load a checkpoint: a folder, a single file or a hub id.
 
     Args:
+        dtype: None is what suits the device and the size of the checkpoint.
         prediction: "epsilon" or "v", in place of what the checkpoint says.
         tokenizer: folder with CLIP's vocabulary, in place of the checkpoint's own.
 
@@ -59,35 +49,47 @@ def load_weights(
         InputError: the checkpoint cannot be used; the file, key or value is named.
     """
     path = resolve(model)
-    plans = _plan_file(path) if path.is_file() else _plan_folder(path)
-    if tokenizer is not None and not Path(tokenizer).exists():
-        raise InputError(f"{tokenizer} does not exist: --tokenizer is a folder with vocab.json")
-    vocabulary = Path(tokenizer) if tokenizer else _find_tokenizer(path)
-    words = Tokenizer.load(vocabulary)
-    _check_fit(plans, words, vocabulary)
-    own = path / "zs2.json"
-    values = {
-        "size": plans["unet"].config.sample_size * plans["vae"].config.factor,
-        **(read_json(own) if own.exists() else {}),
-    }
-    schedule = _schedule(path, prediction)
-    defaults = read_config(
-        Defaults, {"steps": min(Defaults.steps, schedule.num_train_timesteps), **values}, own
-    )
-    if defaults.size % plans["vae"].config.factor:
-        factor = plans["vae"].config.factor
-        raise InputError(f"{own}: size {defaults.size} must be a multiple of {factor} pixels")
+    plans = plan_file(path, prediction) if path.is_file() else plan_folder(path, prediction)
+    words = find_tokenizers(path, tokenizer, plans.pads)
+    _check_fit(plans, words)
+    for plan in plans.networks.values():
+        plan.check()
+    defaults = _defaults(path, plans)
+    device = torch.device(device)
+    dtype = dtype or pick_dtype("auto", device, plans.values)
+    check_room(str(path), plans.values, dtype, device)
+    _tell_of_eight_bits(path, plans, dtype)
+    unet, vae = plans.networks["unet"], plans.networks["vae"]
     return Weights(
-        text=Text((Tower(words, plans["text_encoder"].build(CLIPText, device, dtype)),)),
-        unet=plans["unet"].build(UNet, device, dtype),
-        vae=plans["vae"].build(
-            VAE, device, vae_dtype(plans["vae"].config, plans["unet"].config, dtype, device)
+        text=Text(
+            tuple(
+                Tower(tokens, plan.build(device, dtype))
+                for (tokens, _), plan in zip(words, plans.towers, strict=True)
+            ),
+            waves=unet.config.addition_time_embed_dim or 0,
+            zeros=plans.zeros,
         ),
-        schedule=schedule,
+        unet=unet.build(device, dtype),
+        vae=vae.build(device, vae_dtype(vae.config, unet.config, dtype, device)),
+        schedule=plans.schedule,
         defaults=defaults,
         name=None if path == SMALL else str(model),
         settings={"tokenizer": str(tokenizer) if tokenizer else None},
     )
+
+
+def _defaults(path: Path, plans: Plans) -> Defaults:
+    """What a checkpoint is sampled with: its own size, and what a zs2.json beside it says."""
+    own, factor = path / "zs2.json", plans.networks["vae"].config.factor
+    values = {
+        "steps": min(Defaults.steps, plans.schedule.num_train_timesteps),
+        "size": plans.networks["unet"].config.sample_size * factor,
+        **(read_json(own) if own.exists() else {}),
+    }
+    defaults = read_config(Defaults, values, own)
+    if defaults.size % factor:
+        raise InputError(f"{own}: size {defaults.size} must be a multiple of {factor} pixels")
+    return defaults
 
 
 def vae_dtype(
@@ -101,16 +103,14 @@ def vae_dtype(
     return without_overflow(dtype, torch.device(device)) if overflows else dtype
 
 
-def _schedule(path: Path, prediction: str | None) -> Schedule:
-    """The diffusion of a folder; SD's own for a file, and where the folder has none."""
-    where = path / "scheduler/scheduler_config.json"
-    schedule = read_config(Schedule, read_json(where) if where.exists() else {}, where)
-    if prediction is None:
-        return schedule
-    kinds = {"epsilon": "epsilon", "v": "v_prediction"}
-    if prediction not in kinds:
-        raise InputError(f"a model predicts epsilon or v, not {prediction}")
-    return replace(schedule, prediction_type=kinds[prediction])
+def _tell_of_eight_bits(path: Path, plans: Plans, dtype: torch.dtype) -> None:
+    kinds = {e.dtype for plan in plans.networks.values() for e in plan.entries.values()}
+    if few := sorted(kinds & {*FLOATS}):
+        warnings.warn(
+            f"{path} holds weights of 8 bits ({', '.join(few)}): they are cast to "
+            f"{name_of(dtype)}, which does not bring back what they lost",
+            stacklevel=3,
+        )
 
 
 def load_clip(path: str | Path) -> tuple[CLIP, Tokenizer]:
@@ -135,138 +135,44 @@ def load_clip(path: str | Path) -> tuple[CLIP, Tokenizer]:
         read_config(CLIPVisionConfig, vision, where),
         projection,
     )
-    entries = _without_harmless(find_weights(path, "model"))
+    found = find_weights(path, "model")
+    entries = {k: e for k, e in found.items() if not k.endswith("position_ids")}
     clip = build(lambda: CLIP(*configs), entries, path, "cpu", torch.float32)
     own = any((path / name).exists() for name in ("vocab.json", "tokenizer.json"))
     return clip, Tokenizer.load(path if own else path.parent / "tokenizer")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """One component before its weights are read: its configuration, and where each tensor lies."""
-
-    where: Path
-    config: Any
-    entries: Mapping[str, Entry]
-
-    def build(self, model: type[M], device: torch.device | str, dtype: torch.dtype) -> M:
-        return build(lambda: model(self.config), self.entries, self.where, device, dtype)
-
-
-def _plan_folder(path: Path) -> dict[str, Plan]:
-    for component in COMPONENTS:
-        if not (path / component / "config.json").exists():
-            hint = "give a Stable Diffusion folder with unet, vae, text_encoder and tokenizer"
-            if (path / "config.json").exists():
-                hint = "it holds a single component; " + hint
-            raise InputError(f"{path} has no {component}/config.json: {hint}")
-    if (path / "text_encoder_2").exists():
-        raise InputError(f"{path} is an SDXL model, which zs2 does not support yet")
-    plans = {}
-    for component, (_, config) in COMPONENTS.items():
-        where = path / component / "config.json"
-        plans[component] = Plan(
-            path / component, read_config(config, read_json(where), where), tensors(path, component)
-        )
-    if odd := unusual_input(plans["unet"].config.in_channels):
-        raise InputError(f"{path} is {odd}, which zs2 does not use: give a plain model")
-    return plans
-
-
-def tensors(path: Path, component: str) -> dict[str, Entry]:
-    """The tensors of a component of a Hugging Face folder, under today's names."""
-    stem = "model" if component == "text_encoder" else "diffusion_pytorch_model"
-    found = find_weights(path / component, stem)
-    return {current_name(component, k): e for k, e in _without_harmless(found).items()}
-
-
-def _plan_file(path: Path) -> dict[str, Plan]:
-    """A single file in the CompVis layout; the configurations are the family's."""
-    entries = read_header(path)
-    kind = wanted(path, entries, Role.MODEL)
-    preset = preset_of(kind)
-    if preset is None:
-        hint = "zs2 samples from SD 1.x files, and from SD 1.x and 2.x folders"
-        raise InputError(f"{path} is {kind.words}: {hint}")
-    names = single_file_names(entries, preset)
-    used = {name for table in names.values() for name in table.values()}
-    networks = tuple(PREFIX.values())
-    spare = [k for k in entries if k not in used and not HARMLESS.search(k)]
-    if spare := [k for k in spare if k.startswith(networks)]:
-        raise InputError(
-            f"{path} has {len(spare)} tensors that {kind.words} does not, as {spare[0]}"
-        )
-    return {
-        component: Plan(
-            path,
-            getattr(preset, component),
-            {key: entries[name] for key, name in table.items() if name in entries},
-        )
-        for component, table in names.items()
-    }
-
-
-def single_file_names(entries: Mapping[str, Entry], preset: Preset) -> dict[str, dict[str, str]]:
-    """For each component, our name of every tensor and its name in a CompVis file."""
-    names = {}
-    for component, (model, _) in COMPONENTS.items():
-        config = getattr(preset, component)
-        keys = expected_shapes(model, config)
-        settings = None if component == "text_encoder" else config
-        names[component] = {key: compvis_name(key, settings) for key in keys}
-    text = names["text_encoder"]
-    if text["text_model.final_layer_norm.bias"] not in entries:  # as newer transformers write it
-        names["text_encoder"] = {k: n.replace(".text_model.", ".") for k, n in text.items()}
-    return names
-
-
-def _check_fit(plans: Mapping[str, Plan], words: Tokenizer, vocabulary: Path) -> None:
+def _check_fit(plans: Plans, words: Sequence[tuple[Tokenizer, Path]]) -> None:
     """Refuse components that do not belong together.
 
     Raises:
         InputError: the two that do not fit are named.
     """
-    unet, vae, text = (plans[part] for part in COMPONENTS)
-    config = text.config
-    if not config.vocab_size / 2 < words.size <= config.vocab_size:
-        raise InputError(
-            f"{vocabulary} has {words.size} tokens, and {text.where} knows {config.vocab_size}: "
-            "give the tokenizer that belongs to it with --tokenizer DIR"
-        )
-    if words.length > config.max_position_embeddings:
-        raise InputError(
-            f"{vocabulary} makes {words.length} tokens of a prompt, and {text.where} reads "
-            f"{config.max_position_embeddings}"
-        )
-    for other, theirs, ours in (
-        (text, config.hidden_size, unet.config.cross_attention_dim),
-        (vae, vae.config.latent_channels, unet.config.out_channels),
-    ):
-        if theirs != ours:
+    for (tokens, vocabulary), text in zip(words, plans.towers, strict=True):
+        config = text.config
+        if not config.vocab_size / 2 < tokens.size <= config.vocab_size:
             raise InputError(
-                f"{other.where} gives {theirs} channels and {unet.where} takes {ours}: "
-                "they are of different models"
+                f"{vocabulary} has {tokens.size} tokens, and {text.where} knows "
+                f"{config.vocab_size}: give the tokenizer that belongs to it with --tokenizer DIR"
             )
-
-
-def _find_tokenizer(path: Path) -> Path:
-    """The vocabulary that belongs to a checkpoint; single files have none inside."""
-    near = path if path.is_dir() else path.parent
-    if (near / "tokenizer").is_dir():
-        return near / "tokenizer"
-    if path.is_dir():
-        raise InputError(f"{path} has no tokenizer folder: add it, or pass --tokenizer DIR")
-    for name in ("tokenizer.json", "vocab.json", "bpe_simple_vocab_16e6.txt.gz"):
-        if (near / name).exists():
-            return near
-    try:
-        return clip_tokenizer()
-    except InputError as error:
-        raise InputError(
-            f"{path} has no tokenizer, and the hub cannot be reached: "
-            "pass --tokenizer DIR, a folder with CLIP's vocab.json and merges.txt"
-        ) from error
-
-
-def _without_harmless(entries: Mapping[str, Entry]) -> dict[str, Entry]:
-    return {k: e for k, e in entries.items() if not k.endswith("position_ids")}
+        if tokens.length > config.max_position_embeddings:
+            raise InputError(
+                f"{vocabulary} makes {tokens.length} tokens of a prompt, and {text.where} reads "
+                f"{config.max_position_embeddings}"
+            )
+    unet, vae = plans.networks["unet"], plans.networks["vae"]
+    shape, towers = unet.config, plans.towers
+    given = [
+        (towers, sum(text.config.hidden_size for text in towers), shape.cross_attention_dim),
+        ([vae], vae.config.latent_channels, shape.out_channels),
+    ]
+    sizes = 6 * (shape.addition_time_embed_dim or 0)  # told beside the pooled prompt
+    pooled = towers[-1].config.projection_dim + sizes if len(towers) > 1 else 0
+    given.append((towers[-1:], pooled, shape.projection_class_embeddings_input_dim or 0))
+    for others, theirs, ours in given:
+        if theirs != ours:
+            names = " and ".join(str(other.where) for other in others)
+            raise InputError(
+                f"{names} {'give' if len(others) > 1 else 'gives'} {theirs} channels and "
+                f"{unet.where} takes {ours}: they are of different models"
+            )

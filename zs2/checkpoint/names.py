@@ -1,20 +1,26 @@
 """Names in other layouts: where a tensor of the Hugging Face layout lies in a CompVis file, and
-what older folders call it. Data, for `zs2.checkpoint.load`.
+what older folders call it. Data, for `zs2.checkpoint.single_file` and `folder`.
 """
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from zs2.models.unet_config import UNetConfig
 from zs2.models.vae import VAEConfig
 
 Pairs = Iterator[tuple[str, str]]
 
-# What a CompVis file puts before each component's names.
-PREFIX = {
-    "unet": "model.diffusion_model.",
-    "vae": "first_stage_model.",
-    "text_encoder": "cond_stage_model.transformer.",
+# What a CompVis file puts before each component's names. The text encoders' tell the family.
+PREFIX = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
+TEXT_PREFIXES = {
+    "text_encoder": (
+        "cond_stage_model.transformer.",  # SD 1.x
+        "cond_stage_model.model.",  # SD 2.x
+        "conditioner.embedders.0.model.",  # SD 2.x too, where SDXL's program wrote it
+        "conditioner.embedders.0.transformer.",  # SDXL
+    ),
+    "text_encoder_2": ("conditioner.embedders.1.model.",),
 }
 
 # Names inside a block: Hugging Face, CompVis.
@@ -34,6 +40,8 @@ VAE_ATTENTION = {
     "to_v": "v",
     "to_out.0": "proj_out",
 }
+UNET_TABLES = {".resnets.": UNET_RESNET}
+VAE_TABLES = {".resnets.": VAE_RESNET, ".attentions.": VAE_ATTENTION}
 
 # Older Hugging Face folders: the VAE's attention had names of its own.
 OLD_VAE_ATTENTION = {
@@ -46,7 +54,7 @@ OLD_VAE_ATTENTION = {
 # What a CompVis file may hold besides the three networks, and what never matters.
 HARMLESS = re.compile(
     r"^(model_ema\.|first_stage_model\.(loss|model_ema)\.|lowvae)|"
-    r"^cond_stage_model\.transformer\.text_projection\.|"
+    r"^(cond_stage_model|conditioner\.embedders\.0)\.transformer\.text_projection\.|"
     r"(^|\.)(position_ids|logit_scale|betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_\w+|"
     r"posterior_\w+|lvlb_weights|scale_factor|num_batches_tracked|decay|num_updates|ztsnr|v_pred)$"
 )
@@ -56,6 +64,7 @@ def unet_blocks(config: UNetConfig) -> Pairs:
     """Blocks of the UNet: name in the Hugging Face layout, name in a CompVis file."""
     yield "time_embedding.linear_1", "time_embed.0"
     yield "time_embedding.linear_2", "time_embed.2"
+    yield "time_embedding.cond_proj", "time_embed.cond_proj"
     yield "add_embedding.linear_1", "label_emb.0.0"
     yield "add_embedding.linear_2", "label_emb.0.2"
     yield "conv_in", "input_blocks.0.0"
@@ -98,31 +107,37 @@ def vae_blocks(config: VAEConfig) -> Pairs:
         yield f"decoder.up_blocks.{i}.upsamplers.0.conv", f"decoder.up.{up}.upsample.conv"
 
 
-def compvis_name(key: str, config: UNetConfig | VAEConfig | None = None) -> str:
+@cache
+def _blocks(config: UNetConfig | VAEConfig) -> dict[str, str]:
+    return dict(unet_blocks(config) if isinstance(config, UNetConfig) else vae_blocks(config))
+
+
+def compvis_name(key: str, config: UNetConfig | VAEConfig) -> str:
     """Name in a CompVis file of a tensor that the Hugging Face layout calls `key`.
 
     Args:
-        config: of the component that the key belongs to; None for the text encoder.
+        config: of the component that the key belongs to.
+
+    Raises:
+        KeyError: no network of this configuration has it.
     """
-    if config is None:
-        return PREFIX["text_encoder"] + key
-    if isinstance(config, UNetConfig):
-        prefix, blocks, resnet, attention = PREFIX["unet"], unet_blocks(config), UNET_RESNET, {}
-    else:
-        prefix, blocks = PREFIX["vae"], vae_blocks(config)
-        resnet, attention = VAE_RESNET, VAE_ATTENTION
-    for ours, theirs in blocks:
-        if key.startswith(f"{ours}."):
-            *inner, kind = key.removeprefix(f"{ours}.").split(".")  # ["conv1"], "weight"
+    unet = isinstance(config, UNetConfig)
+    blocks, words = _blocks(config), key.split(".")
+    for end in range(1, len(words)):
+        ours = ".".join(words[:end])
+        if ours in blocks:
+            *inner, kind = words[end:]  # ["conv1"], "weight"
             name = ".".join(inner)
-            table = resnet if ".resnets." in ours else attention if ".attentions." in ours else {}
-            return ".".join(part for part in (prefix + theirs, table.get(name, name), kind) if part)
+            table = UNET_TABLES if unet else VAE_TABLES
+            name = next((t.get(name, name) for part, t in table.items() if part in ours), name)
+            prefix = PREFIX["unet" if unet else "vae"]
+            return ".".join(part for part in (prefix + blocks[ours], name, kind) if part)
     raise KeyError(key)
 
 
 def current_name(component: str, key: str) -> str:
     """Today's name for a tensor of a Hugging Face folder, whenever the folder was written."""
-    if component == "text_encoder" and not key.startswith("text_model."):
+    if component.startswith("text_encoder") and not key.startswith(("text_model.", "text_proj")):
         return f"text_model.{key}"
     if component == "vae" and ".attentions." in key:
         block, old, kind = key.rsplit(".", 2)

@@ -9,6 +9,7 @@ from zs2.checkpoint.kinds import Role
 
 OTHER = "give one for Stable Diffusion 1, 2 or XL"
 WHOLE = "give the folder, or the single file, that it belongs to"
+INTO_FOLDER = "give its model's folder, with it as unet/diffusion_pytorch_model.safetensors"
 PLAIN = "give a plain model of the family"
 
 SIGNS: tuple[tuple[str, str, Role | str], ...] = (
@@ -136,11 +137,6 @@ def _shallow(depth: int) -> str:
 
 VARIANTS: tuple[tuple[str, str, str], ...] = (
     # Of models; what it is stands behind the family's name.
-    (
-        "time_embedding.cond_proj. time_embed.cond_proj.",
-        "LCM with guidance built in",
-        f"{PLAIN}, and an LCM LoRA with --lora",
-    ),
     ("^edm_", "model of continuous noise levels (EDM)", PLAIN),
     (
         "input_blocks.4.1.transformer_blocks.2. down_blocks.1.attentions.0.transformer_blocks.2.",

@@ -9,11 +9,12 @@ from textwrap import wrap
 
 from zs2.checkpoint.build import expected_shapes, same_shape
 from zs2.checkpoint.config import read_config
-from zs2.checkpoint.family import preset_of
+from zs2.checkpoint.folder import tensors
 from zs2.checkpoint.header import Entry
 from zs2.checkpoint.kinds import Kind
-from zs2.checkpoint.load import COMPONENTS, single_file_names, tensors
-from zs2.checkpoint.names import HARMLESS, PREFIX
+from zs2.checkpoint.names import HARMLESS, PREFIX, TEXT_PREFIXES
+from zs2.checkpoint.plan import NETWORKS
+from zs2.checkpoint.single_file import configured, predicted, single_file_tensors
 from zs2.cli.describe_file import row, size_of
 from zs2.errors import InputError
 from zs2.json_file import read_json
@@ -21,11 +22,11 @@ from zs2.json_file import read_json
 
 def folder_networks(path: Path) -> Iterator[str]:
     """The networks of a Hugging Face folder, a line each, and what else is there."""
-    present = [name for name in COMPONENTS if (path / name / "config.json").exists()]
+    present = [name for name in NETWORKS if (path / name / "config.json").exists()]
     for name in present:
         entries = tensors(path, name)
         where = path / name / "config.json"
-        model, config = COMPONENTS[name]
+        model, config = NETWORKS[name]
         try:
             shapes = expected_shapes(model, read_config(config, read_json(where), where), where)
         except InputError as error:
@@ -39,37 +40,32 @@ def folder_networks(path: Path) -> Iterator[str]:
     scheduler = path / "scheduler/scheduler_config.json"
     values = read_json(scheduler) if scheduler.exists() else {}
     yield row("prediction", str(values.get("prediction_type", "epsilon")))
-    for part in (*COMPONENTS, "tokenizer"):
+    second = ["tokenizer_2"] if "text_encoder_2" in present else []
+    for part in ("unet", "vae", "text_encoder", "tokenizer", *second):
         if part not in present and not (path / part).is_dir():
             yield row(part, "missing")
 
 
 def file_networks(entries: Mapping[str, Entry], kind: Kind) -> Iterator[str]:
     """The networks of a single file, a line each, and what else is there."""
-    preset = preset_of(kind)
+    preset = configured(entries, kind)
     if preset is None:
         return
-    used: set[str] = set()
-    for part, table in single_file_names(entries, preset).items():
-        shapes = expected_shapes(COMPONENTS[part][0], getattr(preset, part))
-        expected = {table[key]: shape for key, shape in shapes.items()}
-        used |= set(expected)
-        inside = {
-            k: e
-            for k, e in entries.items()
-            if k.startswith(PREFIX[part]) and (k in used or not HARMLESS.search(k))
-        }
-        yield row(part, f"{size_of(inside)}{_difference(expected, inside)}")
-    yield row("prediction", kind.prediction or "epsilon, unless --prediction says otherwise")
+    for part, found in single_file_tensors(entries, preset).items():
+        shapes = expected_shapes(NETWORKS[part][0], getattr(preset, part))
+        yield row(part, f"{size_of(found)}{_difference(shapes, found)}")
+    guess = predicted(entries, kind) or "epsilon"
+    yield row("prediction", kind.prediction or f"{guess}, unless --prediction says otherwise")
     yield row("tokenizer", "none inside: CLIP's own")
-    if spare := [k for k in entries if k not in used and not k.startswith(tuple(PREFIX.values()))]:
+    networks = (*PREFIX.values(), *(p for some in TEXT_PREFIXES.values() for p in some))
+    if spare := [k for k in entries if HARMLESS.search(k) or not k.startswith(networks)]:
         yield row("besides", f"{len(spare)} tensors that are not needed, as {spare[0]}")
 
 
 def _difference(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Entry]) -> str:
     missing = [k for k in expected if k not in found]
     misshaped = [
-        k for k, e in found.items() if k in expected and not same_shape(e.shape, expected[k])
+        e.name for k, e in found.items() if k in expected and not same_shape(e.shape, expected[k])
     ]
     spare = [k for k in set(found) - set(expected) if not k.endswith("position_ids")]
     faults = {"missing": missing, "of another shape": misshaped, "too many": sorted(spare)}

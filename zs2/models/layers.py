@@ -76,6 +76,17 @@ def waves(values: Tensor, channels: int) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
+def scale_waves(scales: Tensor, channels: int) -> Tensor:
+    """Guidance scales [..] as a distilled model is told them (Meng et al. 2023): [.., channels].
+
+    Sines, then cosines, of 1000 (scale - 1); the last frequency is exactly 1/10000.
+    """
+    half = channels // 2
+    frequency = torch.exp(torch.arange(half) * (-math.log(10000) / (half - 1)))
+    angle = 1000 * (scales.float() - 1)[..., None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, upcast: bool = False) -> Tensor:
     """Multi-head attention, Eq. 7.
 

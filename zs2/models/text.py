@@ -37,6 +37,8 @@ class Text:
         towers: one or two.
         waves: channels that each of the picture's six sizes is told in, `addition_time_embed_dim`
             of the UNet.
+        zeros: whether no negative prompt is zeros to two encoders, as it says in a folder's
+            `model_index.json`; else it is "".
         weighting: one of WEIGHTINGS: what brackets do, see `zs2.prompt` and `zs2.models.chunks`.
         skip: the layer that is taken, from the end; None is the model's own, 1 (SDXL: 2).
         embeddings: words that textual inversion learnt, in lower case, each as n vectors [n, D] for
@@ -45,6 +47,7 @@ class Text:
 
     towers: tuple[Tower, ...]
     waves: int = 0
+    zeros: bool = True
     weighting: str = WEIGHTINGS[0]
     skip: int | None = None
     embeddings: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
@@ -127,7 +130,7 @@ class Text:
         which is a negative prompt like any other here.
         """
         empty = self([""] * clips, size)
-        if len(self.towers) == 1:
+        if len(self.towers) == 1 or not self.zeros:
             return empty
         zeros = torch.zeros_like(empty.prompt)
         pooled = zeros.new_zeros(clips, self.towers[-1].encoder.config.projection_dim)

@@ -105,10 +105,11 @@ class Tokenizer:
         self._engine.add_special_tokens([START, END, pad])
 
     @classmethod
-    def load(cls, path: Path) -> "Tokenizer":
+    def load(cls, path: Path, pad: str | None = None) -> "Tokenizer":
         """Read a tokenizer, with the pad token and length that its folder's settings name.
 
         Args:
+            pad: in place of the pad token that the settings name.
             path: a folder that holds `tokenizer.json`, or `vocab.json` and `merges.txt`, or
                 OpenAI's `bpe_simple_vocab_16e6.txt.gz`; or one of these files itself.
 
@@ -118,9 +119,9 @@ class Tokenizer:
         file = _file_in(path) if path.is_dir() else path
         if not file.is_file():
             raise InputError(f"{file} does not exist: give a CLIP tokenizer's folder or file")
-        pad, length = _settings(file.parent)
+        own, length = _settings(file.parent)
         try:
-            return cls(*_read(file), pad, length)
+            return cls(*_read(file), own if pad is None else pad, length)
         except (AttributeError, EOFError, LookupError, OSError, TypeError, ValueError) as error:
             raise InputError(f"{file} is no CLIP tokenizer, or is damaged: {error}") from error
 

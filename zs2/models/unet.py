@@ -118,13 +118,18 @@ class MidBlock(nn.Module):
 class Embedding(nn.Module):
     """Two linear layers, from what a network is told to what its resnets add."""
 
-    def __init__(self, channels: int, out: int) -> None:
+    def __init__(self, channels: int, out: int, guidance: int = 0) -> None:
         super().__init__()
         self.linear_1 = nn.Linear(channels, out)
+        if guidance:
+            self.cond_proj = nn.Linear(guidance, channels, bias=False)
         self.linear_2 = nn.Linear(out, out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear_2(F.silu(self.linear_1(x.to(self.linear_1.weight.dtype))))
+    def forward(self, x: Tensor, guidance: Tensor | None = None) -> Tensor:
+        x = x.to(self.linear_1.weight.dtype)
+        if guidance is not None:
+            x = x + self.cond_proj(guidance.to(x.dtype))
+        return self.linear_2(F.silu(self.linear_1(x)))
 
 
 class Encoder(nn.Module):
@@ -146,7 +151,7 @@ class Encoder(nn.Module):
             raise ValueError(f"unknown UNet block type {sorted(unknown)[0]}")
 
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
-        self.time_embedding = Embedding(widths[0], 4 * widths[0])
+        self.time_embedding = Embedding(widths[0], 4 * widths[0], config.time_cond_proj_dim or 0)
         if config.added:
             self.add_embedding = Embedding(config.added, 4 * widths[0])
 
@@ -181,10 +186,15 @@ class Encoder(nn.Module):
 
     def embed(self, t: Tensor, condition: Condition, rows: int) -> Tensor:
         """What the resnets are told of timesteps [] or [B*F]: [B*F, 4*channels]."""
-        time = self.time_embedding(waves(t.expand(rows), self.config.block_out_channels[0]))
+        scales = None
+        if (
+            self.config.time_cond_proj_dim and condition.guidance is not None
+        ):  # no ControlNet has it
+            scales = _rows(condition.guidance, rows)
+        steps = waves(t.expand(rows), self.config.block_out_channels[0])
+        time = self.time_embedding(steps, scales)
         if condition.added is not None:
-            added = self.add_embedding(condition.added.flatten(0, -2))  # of B clips, or B*F frames
-            time = time + added.repeat_interleave(rows // len(added), 0)
+            time = time + _rows(self.add_embedding(condition.added), rows)
         return F.silu(time)
 
     def encode(
@@ -238,6 +248,9 @@ class UNet(Encoder):
             raise ValueError(
                 f"this model takes {self.config.added} values beside the prompt and is given {told}"
             )
+        scales = 0 if condition.guidance is None else condition.guidance.shape[-1]
+        if scales != (self.config.time_cond_proj_dim or 0):
+            raise ValueError("a model with guidance built in is told its scale, and no other model")
         return self.crossed(condition)
 
     def forward(
@@ -274,3 +287,9 @@ class UNet(Encoder):
         for block in self.up_blocks:
             x = block(x, skips, time, condition, share)  # (B*F, narrower, 2H, 2W)
         return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
+
+
+def _rows(told: Tensor, rows: int) -> Tensor:
+    """What B clips are told, [B, E], or their frames, [B, F, E], for each of B*F rows."""
+    told = told.flatten(0, -2)
+    return told.repeat_interleave(rows // len(told), 0)

@@ -25,6 +25,7 @@ class UNetConfig:
     addition_embed_type: str | None = None  # "text_time" in SDXL
     addition_time_embed_dim: int | None = None
     projection_class_embeddings_input_dim: int | None = None
+    time_cond_proj_dim: int | None = None  # of a model that is told the guidance scale (LCM)
 
     NEUTRAL: ClassVar[dict[str, object]] = {
         "act_fn": "silu",
