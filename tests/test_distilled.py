@@ -15,11 +15,12 @@ from single_files import random_networks, single_file, small
 
 import zs2
 from zs2 import sample
-from zs2.attention import FrameAttention
+from zs2.attention import FrameAttention, Share
 from zs2.checkpoint import family as presets
 from zs2.checkpoint.kinds import Family
 from zs2.checkpoint.load import load_weights
 from zs2.condition import Condition
+from zs2.models.controlnet import ControlNet, ControlNetConfig
 from zs2.models.layers import scale_waves
 from zs2.models.unet import UNet
 from zs2.models.unet_config import UNetConfig
@@ -207,3 +208,14 @@ def test_a_unet_alone_says_where_it_belongs(written_xl, tmp_path):
     weights = load_weights(whole)
     assert weights.unet.conv_in.weight.equal(half["conv_in.weight"])
     assert weights.schedule.levels(4)[0].t == 999
+
+
+@torch.inference_mode()
+def test_a_controlnet_is_not_told_the_scale():
+    """Those that there are were made for models without guidance built in."""
+    net = ControlNet(ControlNetConfig.of(UNetConfig(**DISTILLED))).eval()
+    x, context = torch.randn(2, 4, 8, 8), Condition(torch.randn(1, 7, 24))
+    picture = torch.randn(2, 32, 8, 8)
+    told = replace(context, guidance=scale_waves(torch.tensor([4.0]), 32))
+    plain, same = (net(x, torch.tensor(400), c, Share(), picture) for c in (context, told))
+    assert all(torch.equal(a, b) for a, b in zip(plain, same, strict=True))

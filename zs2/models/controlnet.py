@@ -37,9 +37,10 @@ class ControlNetConfig(UNetConfig):
 
     @classmethod
     def of(cls, unet: UNetConfig) -> "ControlNetConfig":
-        """Of a ControlNet for a UNet: it sees the latents alone, whatever the UNet sees beside."""
+        """Of a ControlNet for a UNet: it sees the latents alone, whatever the UNet sees beside, and
+        no guidance scale, whatever the UNet is told."""
         shared = {field.name: getattr(unet, field.name) for field in fields(UNetConfig)}
-        return cls(**{**shared, "in_channels": unet.out_channels})
+        return cls(**{**shared, "in_channels": unet.out_channels, "time_cond_proj_dim": None})
 
 
 class PictureEmbedding(nn.Module):

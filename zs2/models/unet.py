@@ -186,15 +186,13 @@ class Encoder(nn.Module):
 
     def embed(self, t: Tensor, condition: Condition, rows: int) -> Tensor:
         """What the resnets are told of timesteps [] or [B*F]: [B*F, 4*channels]."""
-        scales = None
-        if (
-            self.config.time_cond_proj_dim and condition.guidance is not None
-        ):  # no ControlNet has it
-            scales = _rows(condition.guidance, rows)
-        steps = waves(t.expand(rows), self.config.block_out_channels[0])
-        time = self.time_embedding(steps, scales)
+        scales = condition.guidance if self.config.time_cond_proj_dim else None
+        time = self.time_embedding(
+            waves(t.expand(rows), self.config.block_out_channels[0]),
+            None if scales is None else _by_row(scales, rows),
+        )
         if condition.added is not None:
-            time = time + _rows(self.add_embedding(condition.added), rows)
+            time = time + _by_row(self.add_embedding(condition.added), rows)
         return F.silu(time)
 
     def encode(
@@ -289,7 +287,7 @@ class UNet(Encoder):
         return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
 
 
-def _rows(told: Tensor, rows: int) -> Tensor:
-    """What B clips are told, [B, E], or their frames, [B, F, E], for each of B*F rows."""
+def _by_row(told: Tensor, rows: int) -> Tensor:
+    """What B clips are told, [B, E], or their frames, [B, F, E], for each row: [B*F, E]."""
     told = told.flatten(0, -2)
     return told.repeat_interleave(rows // len(told), 0)
