@@ -281,10 +281,7 @@ MUTATIONS = [
         "pipeline.py",
         "pipeline_settings pipeline pipeline_noise",
         [
-            (
-                "self.encode([negative] * len(prompts), size)",
-                'self.encode([""] * len(prompts), size)',
-            ),
+            ("self.encode([negative] * clips, size)", 'self.encode([""] * clips, size)'),
             ("negative if len(branches) > 1 else None", "negative"),
             (
                 "spacing or usual_spacing(sampler, schedule.timestep_spacing)",
@@ -491,10 +488,7 @@ MUTATIONS = [
             ("widths[0], config.norm_eps)", "widths[0], 1e-5)"),
             ("config.depths[last - i]", "config.depths[i]"),
             ("config.heads[-1], config.depths[-1]", "config.heads[-1], config.depths[0]"),
-            (
-                "added.repeat_interleave(rows // len(added), 0)",
-                "added.repeat(rows // len(added), 1)",
-            ),
+            ("told.repeat_interleave(rows // len(told), 0)", "told.repeat(rows // len(told), 1)"),
             (
                 "ResnetBlock(i, o, groups=config.norm_num_groups, eps=config.norm_eps,",
                 "ResnetBlock(i, o, groups=config.norm_num_groups, eps=1e-5,",
@@ -800,7 +794,7 @@ MUTATIONS = [
             ("(64, 256) else 3", "(64, 192, 256) else 3"),
             ("plain[0] // width", "plain[0]"),
             ("_LAYERS.get(layers) or _EMBEDDING", "_EMBEDDING"),
-            ("return path.stem if general else key", "return path.stem"),
+            ("next(filter(token.fullmatch, entries), path.stem)", "path.stem"),
             ("kind.role is not None and kind.family is None", "kind.family is None"),
             ("if kind.role is None:\n", "if False:\n"),
             ('!= "None"}', "}"),
@@ -811,7 +805,7 @@ MUTATIONS = [
         "settings.py",
         "pipeline_settings inspect",
         [
-            ('"tokenizer": weights.vocabulary', '"tokenizer": weights.name'),
+            ("        **weights.settings,\n", ""),
             ("if type(noise) is kind), OWN)", "), OWN)"),
             ("if sampler is kind), OWN)", "), OWN)"),
             ('"mu": plain(attention.mu)', '"mu": attention.mu'),

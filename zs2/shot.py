@@ -57,8 +57,7 @@ def guidance(
     Raises:
         ValueError: a cfg that is no number, or so large that nothing could come of it.
     """
-    scale = per_frame("cfg", cfg, frames)
-    check_range("cfg", cfg, 10_000, -10_000)
+    scale = _scales(cfg, frames)
     if all(s == 1 for s in scale):
         return (Branch(tuple(scale), prompt),)
     return Branch(tuple(1 - s for s in scale), negative), Branch(tuple(scale), prompt)
@@ -70,11 +69,15 @@ def built_in(cfg: PerFrame, frames: int, prompt: Condition, channels: int) -> tu
     Raises:
         ValueError: as `guidance`.
     """
-    scale = per_frame("cfg", cfg, frames)
-    check_range("cfg", cfg, 10_000, -10_000)
-    told = scale_waves(torch.tensor(scale), channels).to(prompt.prompt)  # (F, channels)
+    told = scale_waves(torch.tensor(_scales(cfg, frames)), channels).to(prompt.prompt)  # (F, channels)
     each = told.expand(len(prompt.prompt), -1, -1)
     return (Branch((1.0,) * frames, replace(prompt, guidance=each)),)
+
+
+def _scales(cfg: PerFrame, frames: int) -> list[float]:
+    scales = per_frame("cfg", cfg, frames)
+    check_range("cfg", cfg, 10_000, -10_000)
+    return scales
 
 
 Start = Callable[[int, int], Tensor]
