@@ -69,7 +69,9 @@ def built_in(cfg: PerFrame, frames: int, prompt: Condition, channels: int) -> tu
     Raises:
         ValueError: as `guidance`.
     """
-    told = scale_waves(torch.tensor(_scales(cfg, frames)), channels).to(prompt.prompt)  # (F, channels)
+    told = scale_waves(torch.tensor(_scales(cfg, frames)), channels).to(
+        prompt.prompt
+    )  # (F, channels)
     each = told.expand(len(prompt.prompt), -1, -1)
     return (Branch((1.0,) * frames, replace(prompt, guidance=each)),)
 
