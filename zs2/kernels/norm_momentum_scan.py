@@ -14,9 +14,12 @@ from torch import Tensor
 
 from zs2.kernels.momentum_scan import check, momentum_scan, on_gpu, traced, triton
 
-NORM_BLOCK = 2048
-"""Values of a program of norm and scan, in whole rows. Chosen by the compiler's count of registers,
-which does not spill there for any width of the UNet; not yet timed."""
+WARP_VALUES = 640
+"""Values of the rows that a program of one warp takes: 2 rows of 320 channels. A warp alone sums
+its rows without waiting for others, and 20 values a lane leave it registers for the rest. Wider
+rows are one to a program, with a second warp beyond 1280 channels."""
+STAGES = 3
+"""Frames on their way at a time, by asynchronous copies."""
 
 
 def norm_momentum_scan(
@@ -75,8 +78,8 @@ def _triton_norm_scan(
     final = torch.empty(shape, dtype=torch.float32, device=x.device)
     if not x.numel():
         return normed, scanned, final if keep else None
-    width = triton.next_power_of_2(columns)
-    height = max(1, NORM_BLOCK // width)
+    head = 1 << max(0, (columns - 1).bit_length() - 1)  # the largest power of 2 below C
+    height = 1 << max(0, (WARP_VALUES // columns).bit_length() - 1)
     with torch.cuda.device_of(x):
         _norm_scan_kernel[(math.ceil(rows / height), batch)](
             x,
@@ -90,13 +93,16 @@ def _triton_norm_scan(
             eps,
             frames,
             rows,
-            columns,
             rows * columns,
             *x.stride()[:3],
             CARRIED=initial is not None,
             KEEP=keep,
             ROWS=height,
-            COLUMNS=width,
+            COLUMNS=columns,
+            HEAD=head,
+            TAIL=triton.next_power_of_2(max(1, columns - head)),
+            STAGES=STAGES,
+            num_warps=triton.next_power_of_2(math.ceil(columns / (2 * WARP_VALUES))),
             enable_fp_fusion=True,
         )
     return normed, scanned, final if keep else None
@@ -118,7 +124,6 @@ if triton is not None:
         eps,
         frames,
         rows,  # N
-        columns,  # C
         size,  # N * C
         stride_b,
         stride_f,
@@ -126,34 +131,56 @@ if triton is not None:
         CARRIED: tl.constexpr,
         KEEP: tl.constexpr,
         ROWS: tl.constexpr,
-        COLUMNS: tl.constexpr,
+        COLUMNS: tl.constexpr,  # C
+        HEAD: tl.constexpr,
+        TAIL: tl.constexpr,
+        STAGES: tl.constexpr,
     ):
+        # A block's sides are powers of 2, and SD's widths are 5 times one. As a head and a tail,
+        # 4 and 1 of the 5, no lane stands idle: c counts the head's columns, d the tail's.
         b = tl.program_id(1).to(tl.int64)
         n = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
-        c = tl.arange(0, COLUMNS)[None, :]
-        inside = (n < rows) & (c < columns)
-        last = 0 * n + frames - 1
-        w = tl.load(weight + c, mask=c < columns, other=0.0).to(tl.float32)
-        z = tl.load(bias + c, mask=c < columns, other=0.0).to(tl.float32)
-        at = n * columns + c
-        state = tl.zeros((ROWS, COLUMNS), tl.float32)
+        c = tl.arange(0, HEAD)[None, :]
+        d = HEAD + tl.arange(0, TAIL)[None, :]
+        head, tail = n < rows, n < rows
+        if COLUMNS < HEAD + TAIL:
+            head &= c < COLUMNS  # which a single channel needs
+            tail &= d < COLUMNS
+        w0 = tl.load(weight + c).to(tl.float32)
+        z0 = tl.load(bias + c).to(tl.float32)
+        w1 = tl.load(weight + d, mask=d < COLUMNS, other=0.0).to(tl.float32)
+        z1 = tl.load(bias + d, mask=d < COLUMNS, other=0.0).to(tl.float32)
+        at = b * size + n * COLUMNS
+        s0 = tl.zeros((ROWS, HEAD), tl.float32)
+        s1 = tl.zeros((ROWS, TAIL), tl.float32)
         if CARRIED:
-            state = tl.load(initial + b * size + at, mask=inside, other=0.0)
-        read = x + b * stride_b + n * stride_n + c
-        write = b * frames * size + at
-        ahead = tl.load(read, mask=inside, other=0.0)
-        for f in tl.range(0, frames):
-            h = ahead.to(tl.float32)
-            read += stride_f
-            ahead = tl.load(read, mask=inside & (f < last), other=0.0)
+            s0 = tl.load(initial + at + c, mask=head, other=0.0)
+            s1 = tl.load(initial + at + d, mask=tail, other=0.0)
+        read = x + b * stride_b + n * stride_n
+        write = b * frames * size + n * COLUMNS
+        for f in tl.range(0, frames, num_stages=STAGES):
+            h0 = tl.load(read + f * stride_f + c, mask=head, other=0.0).to(tl.float32)
+            h1 = tl.load(read + f * stride_f + d, mask=tail, other=0.0).to(tl.float32)
             m = tl.load(mu + f)
             if not CARRIED:
                 m = tl.where(f == 0, 0.0, m)
-            h = tl.where(inside, h - (tl.sum(h, 1) / columns)[:, None], 0.0)
-            h = h * tl.rsqrt(tl.sum(h * h, 1) / columns + eps)[:, None] * w + z
-            state = m * state + (1.0 - m) * h
-            tl.store(normed + write, h.to(normed.dtype.element_ty), mask=inside)
-            tl.store(scanned + write, state.to(scanned.dtype.element_ty), mask=inside)
+            mean = ((tl.sum(h0, 1) + tl.sum(h1, 1)) / COLUMNS)[:, None]
+            h0 -= mean
+            h1 -= mean
+            if COLUMNS < HEAD + TAIL:
+                h0 = tl.where(head, h0, 0.0)
+                h1 = tl.where(tail, h1, 0.0)
+            variance = (tl.sum(h0 * h0, 1) + tl.sum(h1 * h1, 1)) / COLUMNS
+            scale = tl.rsqrt(variance + eps)[:, None]
+            h0 = h0 * scale * w0 + z0
+            h1 = h1 * scale * w1 + z1
+            s0 = m * s0 + (1.0 - m) * h0
+            s1 = m * s1 + (1.0 - m) * h1
+            tl.store(normed + write + c, h0.to(normed.dtype.element_ty), mask=head)
+            tl.store(normed + write + d, h1.to(normed.dtype.element_ty), mask=tail)
+            tl.store(scanned + write + c, s0.to(scanned.dtype.element_ty), mask=head)
+            tl.store(scanned + write + d, s1.to(scanned.dtype.element_ty), mask=tail)
             write += size
         if KEEP:
-            tl.store(final + b * size + at, state, mask=inside)
+            tl.store(final + at + c, s0, mask=head)
+            tl.store(final + at + d, s1, mask=tail)
