@@ -20,7 +20,12 @@ from triton.runtime.jit import JITFunction
 
 torch.version.cuda = torch.version.cuda or "13.0"  # the kernels are defined where torch has CUDA
 
-from zs2.kernels import momentum_scan, noise_search, norm_momentum_scan  # noqa: E402
+from zs2.kernels import (  # noqa: E402
+    group_norm,
+    momentum_scan,
+    noise_search,
+    norm_momentum_scan,
+)
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 
@@ -53,7 +58,7 @@ def record(kernels):
 
     JITFunction.run = compiled
     driver.set_active(Driver())
-    for module in (momentum_scan, norm_momentum_scan):
+    for module in (group_norm, momentum_scan, norm_momentum_scan):
         module.on_gpu = lambda _: True
 
 
@@ -92,6 +97,11 @@ def launches():
                 yield shape, lambda a=arguments: norm_momentum_scan.norm_momentum_scan(*a)
         x = torch.empty(1, frames, 64, 320, dtype=dtype)
         yield {}, lambda x=x: momentum_scan.momentum_scan((x, x), mu, None, False)
+        for width, side in ((320, 64), (1280, 8), (1920, 16), (128, 128)):
+            x = torch.empty(1, width, side, side, dtype=dtype).to(memory_format=torch.channels_last)
+            weight, add = torch.empty(width, dtype=dtype), torch.empty(1, width, dtype=dtype)
+            arguments = (x, weight, weight, 32, 1e-5, True, add)
+            yield {"width": width}, lambda a=arguments: group_norm.group_norm_silu(*a)
     seeds = torch.zeros(1, dtype=torch.int64)
     yield {}, lambda: noise_search.draw(seeds, 0, 1, 0, 16384)
     noise = torch.empty(1, 16384)

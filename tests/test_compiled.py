@@ -53,8 +53,9 @@ def test_rows_come_ahead_by_asynchronous_copies(kernels):
 
 
 def test_wide_loads_and_stores(kernels):
-    for kernel in of(kernels, "_scan_kernel"):
-        assert {"LDG.E.128", "STG.E.128"} <= {*kernel["moves"]}, kernel
+    for name in ("_scan_kernel", "_apply_kernel"):
+        for kernel in of(kernels, name):
+            assert {"LDG.E.128", "STG.E.128"} <= {*kernel["moves"]}, kernel
 
 
 def test_warps_enough_where_numbers_are_drawn(kernels):

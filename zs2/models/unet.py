@@ -284,7 +284,7 @@ class UNet(Encoder):
                 x = x + more
         for block in self.up_blocks:
             x = block(x, skips, time, condition, share)  # (B*F, narrower, 2H, 2W)
-        return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
+        return self.conv_out(self.conv_norm_out(x, silu=True))
 
 
 def _by_row(told: Tensor, rows: int) -> Tensor:
