@@ -21,6 +21,7 @@ from triton.runtime.jit import JITFunction
 torch.version.cuda = torch.version.cuda or "13.0"  # the kernels are defined where torch has CUDA
 
 from zs2.kernels import (  # noqa: E402
+    geglu,
     group_norm,
     momentum_scan,
     noise_search,
@@ -58,7 +59,7 @@ def record(kernels):
 
     JITFunction.run = compiled
     driver.set_active(Driver())
-    for module in (group_norm, momentum_scan, norm_momentum_scan):
+    for module in (geglu, group_norm, momentum_scan, norm_momentum_scan):
         module.on_gpu = lambda _: True
 
 
@@ -102,6 +103,8 @@ def launches():
             weight, add = torch.empty(width, dtype=dtype), torch.empty(1, width, dtype=dtype)
             arguments = (x, weight, weight, 32, 1e-5, True, add)
             yield {"width": width}, lambda a=arguments: group_norm.group_norm_silu(*a)
+        x = torch.empty(64, 2 * 1280, dtype=dtype)
+        yield {}, lambda x=x: geglu.geglu(x)
     seeds = torch.zeros(1, dtype=torch.int64)
     yield {}, lambda: noise_search.draw(seeds, 0, 1, 0, 16384)
     noise = torch.empty(1, 16384)

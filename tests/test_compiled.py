@@ -53,7 +53,7 @@ def test_rows_come_ahead_by_asynchronous_copies(kernels):
 
 
 def test_wide_loads_and_stores(kernels):
-    for name in ("_scan_kernel", "_apply_kernel"):
+    for name in ("_scan_kernel", "_apply_kernel", "_geglu_kernel"):
         for kernel in of(kernels, name):
             assert {"LDG.E.128", "STG.E.128"} <= {*kernel["moves"]}, kernel
 
