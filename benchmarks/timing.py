@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 
+CYCLES = 2e9
+"""Of a GPU's clock a second, or some more: 1.8e9 of an H100, 2e9 of an H200."""
+
 
 def alternate(
     contenders: Mapping[str, Callable[[], Any]], device: torch.device, *, seconds: float = 1.0
@@ -20,15 +23,16 @@ def alternate(
     Args:
         seconds: how long to measure each contender, in all; at least 3 rounds are measured.
     """
-    cost = 0.0
-    for call in contenders.values():
+    cost, launches = 0.0, {}
+    for name, call in contenders.items():
         call()
-        cost += _timer(call, device)()
+        launches[name] = _launch(call, device)
+        cost += _timer(call, device, launches[name])()
     rounds = max(3, min(200, int(seconds * len(contenders) / max(cost, 1e-6))))
     timers: dict[str, list[Callable[[], float]]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, call in contenders.items():
-            timers[name].append(_timer(call, device))
+            timers[name].append(_timer(call, device, launches[name]))
     # Read at the end: a GPU that was waited for after each call would wait in turn for the host's
     # next launch, within the time that counts.
     return {name: median(timer() for timer in made) for name, made in timers.items()}
@@ -47,8 +51,23 @@ def keep_memory() -> None:
         libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 
-def _timer(call: Callable[[], Any], device: torch.device) -> Callable[[], float]:
-    """Call once; what comes back says how many seconds it took."""
+def _launch(call: Callable[[], Any], device: torch.device) -> float:
+    """Seconds that the host takes to launch a call on a GPU."""
+    if device.type != "cuda":
+        return 0.0
+    torch.cuda.synchronize(device)
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _timer(call: Callable[[], Any], device: torch.device, launch: float) -> Callable[[], float]:
+    """Call once; what comes back says how many seconds it took.
+
+    Args:
+        launch: seconds that the host takes to launch it. A GPU sleeps for longer first, so that it
+            finds all launches waiting: the small layers' kernels take less time than their launch.
+    """
     if device.type != "cuda":
         began = time.perf_counter()
         call()
@@ -56,6 +75,7 @@ def _timer(call: Callable[[], Any], device: torch.device) -> Callable[[], float]
         return lambda: seconds
     _flush(device)
     first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(int(1.5 * launch * CYCLES) + 100_000)
     first.record()
     call()
     last.record()

@@ -23,15 +23,18 @@ def test_a_recorded_function_sees_each_new_input(monkeypatch):
         return 2 * x + t
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorded)
-    monkeypatch.setattr(torch.cuda, "graph", lambda _: nullcontext())
-    monkeypatch.setattr(torch.cuda, "device_of", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
+    devices = []
+    monkeypatch.setattr(torch.cuda, "Stream", devices.append)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
     calls, given = [], []
-    graph = Graph(lambda *inputs: calls.append(inputs) or double(*inputs), torch.device("cuda"))
+    graph = Graph(lambda *inputs: calls.append(inputs) or double(*inputs), torch.device("cuda:1"))
     for i in range(5):
         x, t = torch.full((3,), float(i)), torch.tensor(10 * i)
         given.append(x)
         assert graph(x, t).tolist() == [12.0 * i] * 3
         assert [x.tolist() for x in given] == [[float(j)] * 3 for j in range(i + 1)]
+    assert devices == [torch.device("cuda:1")]
     assert len(calls) == 3  # twice as it is, once recorded
     # What was recorded reads memory that no caller owns.
     assert calls[2][0] is graph.inputs[0]

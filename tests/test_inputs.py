@@ -110,6 +110,7 @@ def test_a_mask_says_what_may_change(run, random_pipe, tmp_path):
         (["--sheet", "in.gif"], "in.gif exists already"),
         (["--sheet", "s.png", "--preview", "s.png"], "names of their own"),
         (["--skip-existing", "--overwrite"], "say the opposite"),
+        (["--compile", "--graph"], "leave one of the two out"),
         (["--count", "0"], "--count must be at least 1"),
         (["--sheet", "sheet.pdf"], "sheet.pdf has no known suffix"),
     ],

@@ -86,3 +86,18 @@ def test_a_pipeline_has_what_was_chosen(written, free, no_bf16, gib, dtype):
     assert pipe.dtype == dtype
     assert pipe.weights.vae.quant_conv.weight.dtype == dtype
     assert load_weights(written, dtype=torch.float16).unet.conv_in.weight.dtype == torch.float16
+
+
+def test_too_little_memory_is_known_by_what_went_before():
+    """The end of a CUDA graph's recording raises an error of its own."""
+
+    def record(words):
+        try:
+            raise RuntimeError(words)
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    for words, known in (("CUDA out of memory. Tried", True), ("invalid argument", False)):
+        with pytest.raises(RuntimeError, match="during capture") as raised:
+            record(words)
+        assert device.out_of_memory(raised.value) is known

@@ -86,9 +86,17 @@ def without_overflow(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether there was too little memory: only CUDA has a class for that, the rest have words."""
-    return "out of memory" in str(error) or "can't allocate memory" in str(error)
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether there was too little memory: only CUDA has a class for that, the rest have words.
+
+    An error that ends the recording of a CUDA graph is raised anew, without its words, by the end
+    of the recording: they are in the error's context.
+    """
+    while error is not None:
+        if "out of memory" in str(error) or "can't allocate memory" in str(error):
+            return True
+        error = error.__context__
+    return False
 
 
 def compile_failed(error: RuntimeError) -> bool:

@@ -20,7 +20,7 @@ class Graph:
     def __init__(self, function: Callable[..., Tensor], device: torch.device) -> None:
         if device.type != "cuda":
             raise ValueError(f"graph needs a CUDA device, and this is {device}: leave it out")
-        self.function = function
+        self.function, self.device = function, device
         self.calls = 0
         self.inputs: tuple[Tensor, ...] = ()
         self.output: Tensor | None = None
@@ -34,7 +34,13 @@ class Graph:
             kept.copy_(x)
         if self.output is None:
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.device_of(self.inputs[0]), torch.cuda.graph(self.graph):
+            # A stream of its device: torch's own for this is of the device that was first used.
+            # What other threads launch meanwhile is no business of the recording.
+            stream = torch.cuda.Stream(self.device)
+            recording = torch.cuda.graph(
+                self.graph, stream=stream, capture_error_mode="thread_local"
+            )
+            with torch.cuda.device(self.device), recording:
                 self.output = self.function(*self.inputs)
         self.graph.replay()
         return self.output

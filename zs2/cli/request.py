@@ -83,6 +83,10 @@ def check(args: argparse.Namespace, frames: int) -> None:
     for frame in travelled(args.prompt_at or ()):
         if frame >= frames:
             raise InputError(f"--prompt-at {frame} lies behind the last of {frames} frames, from 0")
+    if args.compile and args.graph:
+        raise InputError(
+            "--compile may compile again while --graph records a step: leave one of the two out"
+        )
     if args.skip_existing and args.overwrite:
         raise InputError("--skip-existing and --overwrite say the opposite: leave one out")
     if args.skip_existing and args.sheet is not None:
