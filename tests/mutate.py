@@ -294,7 +294,7 @@ MUTATIONS = [
             ("shot.attention.momenta(shot.frames) is not None", "True"),
             ("{**told, **order.settings}", "told"),
             ('"cfg": settings.plain(cfg)', '"cfg": cfg'),
-            ("None if latents is None else settings.OWN", "None"),
+            ("None if latents is None else OWN", "None"),
             ('getattr(noise, "MU", FrameAttention.mu)', "FrameAttention.mu"),
             ("if side % self.multiple", "if False"),
             ("/ 127.5 - 1", "/ 128 - 1"),

@@ -156,6 +156,23 @@ def test_a_decoder_alone_decodes_and_refuses_frames_to_start_from(taesd, large):
         pipe("a ball", frames=2, size=16, features=[Init(torch.zeros(1, 16, 16, 3).byte())])
 
 
+def test_a_broken_encoder_beside_the_decoder_is_not_taken_for_none(taesd, large):
+    path, _ = taesd
+    save_file({"x": torch.zeros(1)}, path.with_name("taesd_encoder.safetensors"))
+    refused(path, large, "taesd_encoder.safetensors is no TAESD encoder")
+
+
+def test_a_folder_of_something_else_is_named(large, tmp_path):
+    folder = tmp_path / "text_encoder"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    key = "text_model.encoder.layers.0.self_attn.q_proj.weight"
+    tensors = {key: torch.zeros(768, 768)}
+    tensors["text_model.embeddings.token_embedding.weight"] = torch.zeros(49408, 768)
+    save_file(tensors, folder / "model.safetensors")
+    refused(folder, large, "not a VAE|not use")
+
+
 def test_vaes_that_do_not_fit_are_refused(kl, random_pipe, tmp_path, taesd):
     edit_json(kl / "config.json", scaling_factor=0.13025)
     refused(kl, random_pipe, "by 0.13025, and the model's VAE by 0.18215.*another family")

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from headers import FILES, KOHYA, SDXL, UNET, File, lora, model, sparse
 
-from zs2 import inspect
+from zs2 import inspect, media
 from zs2.checkpoint.identity import identify
 from zs2.checkpoint.kinds import Role
 from zs2.cli.describe_file import details, use
@@ -188,16 +189,24 @@ def test_of_several_files_one_is_asked_for(tmp_path, capsys):
     assert "holds 2 safetensors files: give one of them" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["kohya", "controlnet", "ip", "embedding", "refiner", "vae"])
-def test_no_torch_is_needed(tmp_path, name):
-    """It takes seconds to import, and this is to be told at once."""
-    path = sparse(tmp_path / "x.safetensors", FILES[name].shapes)
+def without_torch(path: Path) -> bool:
+    """Whether `inspect` tells all that it says of a file without torch, which takes seconds."""
     code = (
-        f"import sys; from zs2.inspect import main; main([{str(path)!r}]); "
-        "sys.exit('torch' in sys.modules)"
+        f"import sys; from zs2.inspect import main; status = main([{str(path)!r}]); "
+        "sys.exit(status or 'torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code]
-    assert subprocess.run(command, cwd=Path(__file__).parents[1], check=False).returncode == 0
+    return subprocess.run(command, cwd=Path(__file__).parents[1], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["kohya", "controlnet", "ip", "embedding", "refiner", "vae"])
+def test_no_torch_is_needed(tmp_path, name):
+    assert without_torch(sparse(tmp_path / "x.safetensors", FILES[name].shapes))
+
+
+def test_nor_is_it_for_a_clip(tmp_path):
+    media.save(tmp_path / "x.png", torch.zeros(1, 8, 8, 3, dtype=torch.uint8), 8, {"prompt": "a"})
+    assert without_torch(tmp_path / "x.png")
 
 
 def test_a_model_is_named_before_torch_is_imported(tmp_path, monkeypatch):

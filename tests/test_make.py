@@ -1,11 +1,12 @@
 """Several clips at once: seeds, contact sheets, previews, what is there already, unknown words."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 
 from zs2 import media
-from zs2.cli import words
+from zs2.cli import make, words
 from zs2.cli.sheet import LABEL, labelled
 from zs2.pipeline import Pipeline
 
@@ -82,6 +83,27 @@ def test_a_preview_shows_the_clip_so_far(run, tmp_path, monkeypatch):
     assert run("a ball", "--frames", 3, "--steps", 7, "-o", "a.gif", "--preview", "now.png")[0] == 0
     assert seen == ["now.png", "now.png", "a.gif"]  # after 5 and 7 steps
     assert media.read_frames(tmp_path / "now.png").shape == (1, 16, 48, 3)
+
+
+def test_a_preview_may_have_a_vae_of_its_own(run, random_pipe, tmp_path, monkeypatch):
+    """A black one, which the clip has nothing of."""
+
+    class Black:
+        def __init__(self, path):
+            assert path == "taesd.safetensors"
+
+        def __call__(self, weights):
+            vae = copy.deepcopy(weights.vae)
+            for parameter in vae.decoder.conv_out.parameters():
+                parameter.zero_().sub_(1)
+            return replace(weights, vae=vae)
+
+    monkeypatch.setattr(make, "OtherVAE", Black)
+    told = ("a ball", "--frames", 2, "--steps", 2, "--seed", 1, "-o", "a.png")
+    assert run(*told, "--preview", "now.png", "--preview-vae", "taesd.safetensors")[0] == 0
+    expected = random_pipe("a ball", frames=2, steps=2, seed=1).frames
+    assert media.read_frames(tmp_path / "a").equal(expected)
+    assert media.read_frames(tmp_path / "now.png").max() < expected.max()
 
 
 @pytest.mark.parametrize(

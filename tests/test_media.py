@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zs2 import media, read_media
+from zs2 import clip_file, media, read_media
 from zs2.errors import InputError
 from zs2.media import (
     check_output,
@@ -246,7 +246,7 @@ def test_outputs_that_cannot_be_written_are_refused(
 def test_missing_libraries_are_named_before_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, missing: str
 ) -> None:
-    monkeypatch.setattr(read_media, "find_spec", lambda name: None if name == missing else name)
+    monkeypatch.setattr(clip_file, "find_spec", lambda name: None if name == missing else name)
     if missing in ("numpy", "av" if suffix == ".mp4" else "PIL"):
         with pytest.raises(InputError, match=rf'library {missing}: pip install "zs2\[video\]"'):
             check_output(tmp_path / f"clip{suffix}", 2)

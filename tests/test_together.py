@@ -1,4 +1,4 @@
-"""Everything at once: SDXL, a LoRA, a ControlNet fed with edges, a loop and chunks, in one command."""
+"""Everything at once: SDXL, a LoRA, a ControlNet, edges, a loop and chunks, in one command."""
 
 import shlex
 from pathlib import Path
@@ -59,7 +59,9 @@ def test_they_compose_and_are_made_again(written_xl, parts, tmp_path, monkeypatc
     # From Python, in another order: the same clip but for rounding.
     lora = LoRA(f"{parts / 'lora.safetensors'}:0.7")
     pipe = zs2.load(written_xl, device="cpu", dtype="fp32", adapters=[lora])
-    control = Control(load_control(parts / "net", pipe.weights), canny(PICTURES, 50, 100), 1.0, (0, 0.6))
+    control = Control(
+        load_control(parts / "net", pipe.weights), canny(PICTURES, 50, 100), 1.0, (0, 0.6)
+    )
     clip = pipe(
         "a ball",
         frames=5,

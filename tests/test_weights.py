@@ -114,6 +114,13 @@ def test_old_names(folder):
     assert norm.equal(text["final_layer_norm.weight"])
 
 
+def test_a_folder_without_a_schedule_is_said_to_predict_epsilon(folder):
+    shutil.rmtree(folder / "scheduler")
+    with pytest.warns(UserWarning, match=r"no scheduler/scheduler_config.json: .* epsilon"):
+        weights = load_weights(folder)
+    assert weights.schedule.prediction_type == "epsilon"
+
+
 def test_a_tokenizer_can_be_told(folder, tmp_path):
     shutil.move(folder / "tokenizer", tmp_path / "words")
     assert (

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from zs2.checkpoint.header import component_weights
 from zs2.checkpoint.hub import COMPONENTS, local_path
 from zs2.checkpoint.identity import identify
 from zs2.checkpoint.kinds import Family, Kind, Role, unusual_input
-from zs2.cli.describe_file import component_weights, details, size_of, use
+from zs2.cli.describe_file import details, size_of, use
 from zs2.cli.terminal import Parser, answer, print_anything, say
 from zs2.errors import InputError
 from zs2.json_file import read_json

@@ -20,14 +20,9 @@ from tempfile import TemporaryDirectory, gettempdir
 import torch
 from torch import Tensor
 
+from zs2.clip_file import EXIF_DESCRIPTION, read_settings, require_library
 from zs2.errors import InputError
-from zs2.read_media import (
-    EXIF_DESCRIPTION,
-    read_clip,
-    read_frames,
-    read_settings,
-    require_library,
-)
+from zs2.read_media import read_clip, read_frames
 
 __all__ = [
     "check_fps",

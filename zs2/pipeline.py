@@ -20,6 +20,7 @@ from torch import Tensor
 from zs2 import settings
 from zs2.attention import FrameAttention
 from zs2.checkpoint.load import load_weights
+from zs2.clip_file import OWN
 from zs2.condition import Condition
 from zs2.denoise import WHOLE, Order
 from zs2.device import pick_device, pick_dtype
@@ -132,7 +133,7 @@ class Pipeline:
             "cfg": settings.plain(cfg),
             "schedule": spacing,
             "rng": rng,
-            "latents": None if latents is None else settings.OWN,
+            "latents": None if latents is None else OWN,
         }
         shot = Shot(
             model=self.weights.unet,

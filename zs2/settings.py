@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from zs2.attention import FrameAttention
+from zs2.clip_file import OWN
 from zs2.device import DTYPES
 from zs2.draws import NoiseModel
 from zs2.noise import NOISES
@@ -13,9 +14,6 @@ from zs2.samplers import SAMPLERS, Sampler
 from zs2.timeline import Keyframes
 from zs2.version import __version__
 from zs2.weights import Weights
-
-OWN = "own"
-"""What has no name that a command line could give: an object, frames or noise of one's own."""
 
 
 def of_model(weights: Weights, dtype: torch.dtype) -> dict[str, object]:

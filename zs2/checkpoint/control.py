@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zs2.checkpoint.build import build, expected_shapes, read_tensor
 from zs2.checkpoint.config import read_config
-from zs2.checkpoint.header import Entry, find_weights, read_header
+from zs2.checkpoint.header import Entry, component_weights
 from zs2.checkpoint.hub import WEIGHTS, resolve
 from zs2.checkpoint.identity import wanted
 from zs2.checkpoint.kinds import Family, Kind, Role, check_family
@@ -52,10 +52,10 @@ def read_control(path: str | Path) -> ControlFile:
         InputError: it is no control, or cannot be read.
     """
     path = resolve(path, "config.json", pick)
-    folder = path.is_dir()
-    values = read_json(path / "config.json") if folder else {}
-    entries = find_weights(path, "diffusion_pytorch_model") if folder else read_header(path)
-    return ControlFile(path, entries, values, wanted(path, entries, Role.CONTROL))
+    entries = component_weights(path)
+    kind = wanted(path, entries, Role.CONTROL)
+    values = read_json(path / "config.json") if path.is_dir() else {}
+    return ControlFile(path, entries, values, kind)
 
 
 def load_control(path: str | Path, weights: Weights) -> ControlNet | T2IAdapter:

@@ -1,5 +1,6 @@
 """A checkpoint in the Hugging Face layout: a folder for each network, with its configuration."""
 
+import warnings
 from pathlib import Path
 
 from zs2.checkpoint.config import read_config
@@ -68,6 +69,12 @@ def tensors(path: Path, component: str) -> dict[str, Entry]:
 def _schedule(path: Path) -> Schedule:
     """The diffusion of a folder; SD's own where it says nothing."""
     where = path / "scheduler/scheduler_config.json"
+    if not where.exists():
+        warnings.warn(
+            f"{path} has no scheduler/scheduler_config.json: it is taken to predict epsilon with "
+            "SD's own noise levels; if its pictures come out brown or flat, give --prediction v",
+            stacklevel=3,
+        )
     values = read_json(where) if where.exists() else {}
     if str(values.get("_class_name", "")).startswith("EDM"):
         raise InputError(

@@ -175,6 +175,28 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
+def component_weights(path: Path) -> Mapping[str, Entry]:
+    """The tensors of a file, or of a folder that holds one network.
+
+    Raises:
+        InputError: it is broken, or there are none.
+    """
+    if path.is_file():
+        return read_header(path)
+    if (path / "adapter_config.json").exists():
+        return find_weights(path, "adapter_model")
+    if (path / "config.json").exists():
+        stems = ("diffusion_pytorch_model", "model")
+        plain = any(p.name.startswith(stems[0]) for p in path.iterdir())
+        return find_weights(path, stems[not plain])
+    files = sorted(path.glob("*.safetensors"))
+    if len(files) == 1:
+        return read_header(files[0])
+    if files:
+        raise InputError(f"{path} holds {len(files)} safetensors files: give one of them")
+    raise InputError(f"{path} holds neither a Stable Diffusion model nor a clip of zs2's")
+
+
 def find_weights(folder: Path, stem: str) -> dict[str, Entry]:
     """The tensors of one component's folder: a whole file or shards, plain or the fp16 variant.
 

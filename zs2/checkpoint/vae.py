@@ -8,7 +8,7 @@ from typing import Any
 
 from zs2.checkpoint.build import build, expected_shapes
 from zs2.checkpoint.config import read_config
-from zs2.checkpoint.header import Entry, find_weights, read_header
+from zs2.checkpoint.header import Entry, component_weights, read_header
 from zs2.checkpoint.identity import wanted
 from zs2.checkpoint.kinds import Role
 from zs2.checkpoint.load import vae_dtype
@@ -94,7 +94,8 @@ def read_vae(
         if not where.exists():
             raise InputError(f"{path} has no config.json: give the folder of a VAE, or its file")
         values = read_json(where)
-        entries = find_weights(path, "diffusion_pytorch_model")
+        entries = component_weights(path)
+        wanted(path, entries, Role.VAE)
         if values.get("_class_name") == "AutoencoderTiny":
             return read_config(TAESDConfig, values, where), entries
         config = read_config(VAEConfig, values, where)
@@ -104,7 +105,13 @@ def read_vae(
     if tiny := tiny_names(entries):
         beside = path.with_name(path.name.replace("decoder", "encoder"))
         if "encoder.layers.0.weight" not in tiny and beside != path and beside.exists():
-            tiny |= tiny_names(read_header(beside))
+            encoder = tiny_names(read_header(beside))
+            if "encoder.layers.0.weight" not in encoder:
+                raise InputError(
+                    f"{beside} is no TAESD encoder, and {path} is used with the one beside it: "
+                    "download it again, or move it away"
+                )
+            tiny |= encoder
         whole = "encoder.layers.0.weight" in tiny
         return TAESDConfig() if whole else TAESDConfig(num_encoder_blocks=()), tiny
     config = usual if isinstance(usual, VAEConfig) else VAEConfig()

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from zs2.cli.options import TABLE
 from zs2.cli.terminal import shell_quote
-from zs2.read_media import read_settings
-from zs2.settings import OWN
+from zs2.clip_file import OWN, read_settings
 
 OPTIONS = {option.name: option for option in TABLE if option.stored}
 

@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from zs2.checkpoint.header import Entry, Header, find_weights, read_header
+from zs2.checkpoint.header import Entry, Header
 from zs2.checkpoint.kinds import Kind, Role
 from zs2.cli.terminal import shell_quote
-from zs2.errors import InputError
 from zs2.json_file import read_json
 
 # What a header may say, by the trainers' names and by Stability's (modelspec).
@@ -36,28 +35,6 @@ _PEFT = {"alpha": "lora_alpha", "rslora": "use_rslora", "base model": "base_mode
 # CLIP's vision encoders by the width of their layers, and by that of their embedding.
 _LAYERS = {1024: "ViT-L/14", 1280: "ViT-H/14", 1664: "ViT-bigG/14"}
 _EMBEDDING = {768: "ViT-L/14", 1024: "ViT-H/14", 1280: "ViT-bigG/14"}
-
-
-def component_weights(path: Path) -> Mapping[str, Entry]:
-    """The tensors of a file, or of a folder that holds one network.
-
-    Raises:
-        InputError: it is broken, or there are none.
-    """
-    if path.is_file():
-        return read_header(path)
-    if (path / "adapter_config.json").exists():
-        return find_weights(path, "adapter_model")
-    if (path / "config.json").exists():
-        stems = ("diffusion_pytorch_model", "model")
-        plain = any(p.name.startswith(stems[0]) for p in path.iterdir())
-        return find_weights(path, stems[not plain])
-    files = sorted(path.glob("*.safetensors"))
-    if len(files) == 1:
-        return read_header(files[0])
-    if files:
-        raise InputError(f"{path} holds {len(files)} safetensors files: give one of them")
-    raise InputError(f"{path} holds neither a Stable Diffusion model nor a clip of zs2's")
 
 
 def details(path: Path, entries: Mapping[str, Entry], kind: Kind) -> Iterator[str]:

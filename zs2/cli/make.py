@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from zs2 import media
+from zs2.checkpoint.vae import OtherVAE
 from zs2.cli import control, image_prompt, inputs, request, words
 from zs2.cli.adapters import adapters
 from zs2.cli.options import CONTROL, PROMPT_AT, SOURCE
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace) -> None:
         say("all of it is there already")
         return
     changes = adapters(args)
+    quick = None if args.preview_vae is None else OtherVAE(args.preview_vae)
     pipe = load(
         SMALL if args.model is None else args.model,
         device=args.device or "auto",
@@ -100,6 +102,7 @@ def run(args: argparse.Namespace) -> None:
     )
     for receipt in pipe.weights.receipts:
         say(receipt)
+    shown_by = Pipeline(quick(pipe.weights), pipe.device, pipe.dtype) if quick else pipe
     words.warn_of_unused(args, prompts, pipe.weights)
     nets = control.load(controls, pipe)
     size = inputs.clip_size(args, leading, pipe)
@@ -133,7 +136,7 @@ def run(args: argparse.Namespace) -> None:
                 rng=args.rng or "zs2",
                 features=features,
                 order=order,
-                progress=Progress(pipe, args.preview),
+                progress=Progress(shown_by, args.preview),
             )
         except ValueError as error:  # what only the model can refuse
             raise InputError(str(error)) from error

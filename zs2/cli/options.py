@@ -292,6 +292,7 @@ OUTPUT = (
     Option("--count", "N", "make N, with seeds that follow each other", int, 1, stored=False),
     Option("--sheet", "FILE", "a .png of all first frames with their seeds", Path, stored=False),
     Option("--preview", "FILE", "a .png of the clip so far, every 5 steps", Path, stored=False),
+    Option("--preview-vae", "PATH", "a VAE for --preview alone: TAESD is fast", stored=False),
 )
 SPEED = (
     Option("--chunk", "N", "frames computed at a time: same clip, less memory", int),

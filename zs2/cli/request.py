@@ -65,7 +65,7 @@ def check(args: argparse.Namespace, frames: int) -> None:
         raise InputError(f"--seed must lie in 0..2^63-1, got {args.seed}")
     needs = {"strength": "init", "invert": "init", "mask": "init", "image-cfg": "edit"}
     needs |= {"ip-adapter": "image", "image": "ip-adapter", "image-weight": "ip-adapter"}
-    needs |= {"image-encoder": "ip-adapter"}
+    needs |= {"image-encoder": "ip-adapter", "preview-vae": "preview"}
     given = {name.replace("_", "-"): value for name, value in vars(args).items()}
     for option, other in needs.items():
         if given[option] is not None and given[option] is not False and given[other] is None:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from zs2.attention import Share
+from zs2.clip_file import OWN
 from zs2.condition import Condition
 from zs2.models.controlnet import ControlNet
 from zs2.models.t2i_adapter import XL, T2IAdapter
 from zs2.models.unet import Residuals, UNet
 from zs2.pipeline import Pipeline
 from zs2.schedule import Level
-from zs2.settings import OWN
 from zs2.shot import Model, Shot
 from zs2.shots.init import check_frames
 from zs2.timeline import PerFrame, check_range, per_frame

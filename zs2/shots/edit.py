@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from zs2.clip_file import OWN
 from zs2.pipeline import Pipeline
-from zs2.settings import OWN
 from zs2.shot import Branch, Shot
 from zs2.shots.init import held
 from zs2.timeline import check_range

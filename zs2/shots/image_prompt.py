@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from zs2.clip_file import OWN
 from zs2.condition import KeysValues
 from zs2.models.clip import CLIPVision
 from zs2.models.ip_adapter import IPAdapter, cross_attentions
 from zs2.pipeline import Pipeline
-from zs2.settings import OWN
 from zs2.shot import Branch, Shot
 from zs2.timeline import check_range
 

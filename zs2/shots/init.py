@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from zs2.clip_file import OWN
 from zs2.pipeline import Pipeline
 from zs2.schedule import Level
-from zs2.settings import OWN
 from zs2.shot import Shot
 
 

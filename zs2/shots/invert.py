@@ -7,11 +7,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from zs2.clip_file import OWN
 from zs2.denoise import WHOLE, Order
 from zs2.pipeline import Pipeline
 from zs2.samplers import Denoise, Fresh, Steps
 from zs2.schedule import Level
-from zs2.settings import OWN
 from zs2.shot import Branch, Shot
 from zs2.shots.init import from_noise, held, remaining
 

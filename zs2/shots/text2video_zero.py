@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from zs2.attention import FrameAttention
+from zs2.clip_file import OWN
 from zs2.denoise import WHOLE
 from zs2.pipeline import Pipeline
 from zs2.samplers import ddim
-from zs2.settings import OWN
 from zs2.shot import Branch, Shot
 from zs2.shots.frame_by_frame import independent, told_as
 from zs2.shots.mask import latent_mask
