@@ -290,8 +290,6 @@ MUTATIONS = [
             ("schedule.levels(steps, spacing)", "schedule.levels(steps)"),
             ("self.device, rng, latents)", 'self.device, "zs2", latents)'),
             ("self.device, rng, latents)", "self.device, rng)"),
-            ("for i in (shot.frames - 1, 0)]", "for i in (0, 0)]"),
-            ("shot.attention.momenta(shot.frames) is not None", "True"),
             ("{**told, **order.settings}", "told"),
             ('"cfg": settings.plain(cfg)', '"cfg": cfg'),
             ("None if latents is None else OWN", "None"),
@@ -302,10 +300,6 @@ MUTATIONS = [
             ("latent / vae.config.scaling_factor", "latent / (1.01 * vae.config.scaling_factor)"),
             (".round().clamp(0, 255)", ".clamp(0, 255)"),
             ("if not pixels.isfinite().all():", "if pixels.isnan().all():"),
-            ("return kind() if value is None else kind(value)", "return kind()"),
-            ("else kind(value)", "else kind(settings.plain(value))"),
-            ("if len(seeds) != len(prompts):", "if False:"),
-            ("secrets.randbelow(2**32)", "0"),
             (
                 "clips[0] if isinstance(prompt, str) else clips",
                 "clips[0] if len(clips) == 1 else clips",
@@ -315,6 +309,27 @@ MUTATIONS = [
                 "self.weights.defaults, self.weights.schedule\n",
                 "self.weights.defaults, type(self.weights.schedule)(beta_end=0.011)\n",
             ),
+        ],
+    ),
+    (
+        "asked.py",
+        "pipeline_settings pipeline",
+        [
+            ("return kind() if value is None else kind(value)", "return kind()"),
+            (
+                "if value is None else kind(value)",
+                "if value is None else kind(settings.plain(value))",
+            ),
+            ("if len(each) != count:", "if False:"),
+            ("secrets.randbelow(2**32)", "0"),
+        ],
+    ),
+    (
+        "shot.py",
+        "pipeline_settings pipeline",
+        [
+            ("for i in (self.frames - 1, 0)]", "for i in (0, 0)]"),
+            ("self.attention.momenta(self.frames) is not None", "True"),
         ],
     ),
     (
@@ -429,9 +444,34 @@ MUTATIONS = [
                 "            mu.float(),\n            eps,",
             ),
             ("            weight.contiguous(),", "            weight,"),
-            ("/ columns + eps)", "/ columns + 1e-5)"),
+            ("tl.rsqrt(variance + eps)", "tl.rsqrt(variance + 1e-5)"),
             ("x.shape[-1:], weight, bias, eps)", "x.shape[-1:], weight, bias)"),
-            ("m = tl.where(f == 0, 0.0, m)\n            h", "m = m\n            h"),
+            ("m = tl.where(f == 0, 0.0, m)", "m = m"),
+            ("z1 = tl.load(bias + d, mask=d < COLUMNS, other=0.0)", "z1 = tl.load(bias + c)"),
+            ("tl.sum(h0 * h0, 1) + tl.sum(h1 * h1, 1)", "tl.sum(h0 * h0, 1)"),
+        ],
+    ),
+    (
+        "kernels/group_norm.py",
+        "group_norm",
+        [
+            ("tl.load(x + c).to(tl.float32)", "tl.zeros((1, COLUMNS), tl.float32)"),
+            ("within / positions + between * between", "within / positions"),
+            ("(moved - mean) * factor", "-mean * factor"),
+            ("if SILU:", "if False:"),
+            ("tl.where(n < positions, h - first, 0.0)", "h - first"),
+        ],
+    ),
+    (
+        "kernels/geglu.py",
+        "geglu",
+        [
+            ("0.7071067811865476", "0.7"),
+            ("x.contiguous())", "x)"),
+            (
+                "mask=n < rows, other=0.0).to(tl.float32)\n        h",
+                "mask=n < 0, other=0.0)\n        h",
+            ),
         ],
     ),
     (
@@ -810,7 +850,6 @@ MUTATIONS = [
             ("if sampler is kind), OWN)", "), OWN)"),
             ('"mu": plain(attention.mu)', '"mu": attention.mu'),
             ("return str(value)", "return value"),
-            ('OWN = "own"', 'OWN = "mine"'),
         ],
     ),
     (

@@ -4,7 +4,6 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from shots import shot_of
 
 import zs2
 from zs2 import denoise
@@ -44,7 +43,7 @@ def test_a_recorded_function_sees_each_new_input(monkeypatch):
 def test_the_loop_records_when_asked(random_pipe, monkeypatch, asked):
     recorded = []
     monkeypatch.setattr(denoise, "Graph", lambda predict, _: recorded.append(predict) or predict)
-    shot = shot_of(random_pipe, "a ball", frames=2, steps=2)
+    shot = random_pipe.shot("a ball", frames=2, steps=2)
     assert len(list(Whole(graph=asked)(shot))) == 2
     assert len(recorded) == asked
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 from parity import error
-from shots import shot_of
 
 from zs2.noise import DependencyNoise, IndependentNoise, expected_correlation, sample_noise
 from zs2.samplers import SAMPLERS, dpm_2m, dpm_2m_sde, euler_ancestral, lcm
@@ -17,12 +16,12 @@ STOCHASTIC = [euler_ancestral, dpm_2m_sde, lcm]
 
 
 def test_frame_1_starts_from_the_noise_of_diffusers(random_pipe):
-    shot = shot_of(random_pipe, ["a ball", "a cube"], frames=3, seed=[5, 6], rng="cpu")
+    shot = random_pipe.shot(["a ball", "a cube"], frames=3, seed=[5, 6], rng="cpu")
     for clip, seed in enumerate((5, 6)):
         first = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(seed))
         assert shot.start(0, 1)[clip].equal(first)
     assert [s["rng"] for s in shot.settings] == ["cpu"] * 2
-    assert shot_of(random_pipe, "a ball", seed=5).settings[0]["rng"] == "zs2"
+    assert random_pipe.shot("a ball", seed=5).settings[0]["rng"] == "zs2"
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -73,7 +72,7 @@ def test_the_usual_levels_of_a_sampler(random_pipe):
         ({"sampler": dpm_2m, "spacing": "trailing"}, "trailing"),
         ({"spacing": "sgm-uniform"}, "sgm-uniform"),
     ):
-        shot = shot_of(random_pipe, "a ball", frames=1, seed=1, **options)
+        shot = random_pipe.shot("a ball", frames=1, seed=1, **options)
         assert list(shot.levels) == schedule.levels(4, spacing)
         assert shot.settings[0]["schedule"] == spacing
 

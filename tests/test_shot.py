@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from shots import shot_of
 
 from zs2 import media
 from zs2.condition import Condition
@@ -90,7 +89,7 @@ def test_a_clips_numbers(tmp_path):
 
 
 def test_a_features_settings_win(random_pipe):
-    shot = shot_of(random_pipe, ["a ball", "a cube"], frames=2, seed=[1, 2])
+    shot = random_pipe.shot(["a ball", "a cube"], frames=2, seed=[1, 2])
     shot = replace(shot, settings=shot.with_settings(seed=9, strength=0.5))
     assert [s["seed"] for s in shot.settings] == [9, 9]
     assert [s["strength"] for s in shot.settings] == [0.5, 0.5]

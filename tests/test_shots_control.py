@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 from parity import SDXL_UNET, error, scramble
-from shots import shot_of
 from torch import Tensor
 
 from zs2 import samplers
@@ -143,7 +142,7 @@ def ours(pipe: Pipeline, latents: Tensor, *features) -> Tensor:
 
 @pytest.fixture(scope="module")
 def noise(random_pipe) -> Tensor:
-    return shot_of(random_pipe, "a ball", frames=2, seed=3).noise(0, 2)[0]
+    return random_pipe.shot("a ball", frames=2, seed=3).noise(0, 2)[0]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +243,7 @@ def test_a_controlnet_shares_frames_as_the_unet_does(random_pipe, nets):
     control = Control(nets[0], FRAMES)
     still = clip(random_pipe, [Control(nets[0], FRAMES[:1])], frames=1, cfg=2.0)
     assert error(clip(random_pipe, [control])[:, :1], still) < 1e-5
-    shot = shot_of(random_pipe, "a", frames=4, seed=1, mu=0.9, features=[control])
+    shot = random_pipe.shot("a", frames=4, seed=1, mu=0.9, features=[control])
     seen = []
     hooks = [
         block.attn1.to_k.register_forward_hook(lambda m, args, out: seen.append(args[0]))
@@ -293,7 +292,7 @@ def test_a_span_holds_for_every_sampler(random_pipe, nets, sampler):
     options = {"frames": 4, "seed": 1, "steps": 8, "sampler": sampler, "features": [control]}
     random_pipe("a", **options)
     hook.remove()
-    levels = shot_of(random_pipe, "a", **options).levels
+    levels = random_pipe.shot("a", **options).levels
     assert seen == [pytest.approx(level.t) for level in levels[2:6]]
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 from parity import error, scramble
-from shots import shot_of
 
 from zs2.denoise import Whole
 from zs2.models.unet import UNet
@@ -100,7 +99,7 @@ def test_diffusers_makes_the_same_frames(editor, theirs, cfg, image_cfg):
         seed=3,
         features=[Edit(FRAMES[:1], image_cfg)],
     )
-    noise = shot_of(editor, "make it red", frames=3, seed=3).noise(0, 3)[0]
+    noise = editor.shot("make it red", frames=3, seed=3).noise(0, 3)[0]
     told, negative = editor.encode(["make it red", "blur"]).prompt.chunk(2)
     z = editor.picture(FRAMES) / editor.weights.vae.config.scaling_factor
     made = [
@@ -123,7 +122,7 @@ def test_diffusers_makes_the_same_frames(editor, theirs, cfg, image_cfg):
 
 def test_frame_by_frame_is_mu_0_with_its_own_noise(editor):
     [clip] = editor(["a"], frames=3, seed=3, features=[FrameByFrame(), Edit(FRAMES)])
-    noise = shot_of(editor, "a", frames=3, seed=3, features=[FrameByFrame()]).noise(0, 3)[0]
+    noise = editor.shot("a", frames=3, seed=3, features=[FrameByFrame()]).noise(0, 3)[0]
     same = editor("a", frames=3, latents=noise, mu=0, features=[Edit(FRAMES)])
     assert torch.equal(clip.latents, same.latents)
 
@@ -139,7 +138,7 @@ def test_three_branches_of_different_length(editor):
 
 def test_travel_is_told_to_the_branch_of_the_text_alone(editor):
     either = [
-        shot_of(editor, "a", frames=3, negative="n", features=features)
+        editor.shot("a", frames=3, negative="n", features=features)
         for features in (
             [Edit(FRAMES), Travel({2: "b"})],
             [Travel({2: "b"}), Edit(FRAMES)],

@@ -8,7 +8,6 @@ import torch
 from parity import SD15_UNET, SMALL_SD15, SMALL_SDXL, TOLERANCE, error
 from pictures import VISION, theirs, write_adapter, write_encoder
 from PIL import Image
-from shots import shot_of
 from torch import Tensor
 
 from zs2.checkpoint.ip_adapter import load_ip_adapter
@@ -167,13 +166,13 @@ def test_several_prompts_see_the_same_picture(random_pipe, feature):
 
 
 def test_what_the_settings_say(random_pipe, feature):
-    told = shot_of(random_pipe, "a ball", features=[feature(weight=0.5)]).settings[0]
+    told = random_pipe.shot("a ball", features=[feature(weight=0.5)]).settings[0]
     assert (told["image-weight"], told["image"], told["ip-adapter"]) == (0.5, "own", "own")
 
 
 def test_without_guidance_there_is_one_branch(random_pipe, feature):
-    (branch,) = shot_of(random_pipe, "a ball", features=[feature()], cfg=1).branches
-    guided = shot_of(random_pipe, "a ball", features=[feature()]).branches
+    (branch,) = random_pipe.shot("a ball", features=[feature()], cfg=1).branches
+    guided = random_pipe.shot("a ball", features=[feature()]).branches
     for layer, (k, v) in branch.condition.pictures.items():
         assert k.equal(guided[1].condition.pictures[layer][0])
         assert v.equal(guided[1].condition.pictures[layer][1])

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from parity import error
-from shots import shot_of
 
 import zs2
 from zs2.denoise import Whole
@@ -53,7 +52,7 @@ def test_a_small_strength_changes_less(random_pipe):
     frames = picture(2)
     z = random_pipe.picture(frames)
     starts = [
-        shot_of(random_pipe, "a", frames=2, steps=50, seed=1, features=[Init(frames, s)])
+        random_pipe.shot("a", frames=2, steps=50, seed=1, features=[Init(frames, s)])
         for s in (0.02, 0.5, 1.0)
     ]
     assert [len(s.levels) - 1 for s in starts] == [1, 25, 50]
@@ -63,7 +62,7 @@ def test_a_small_strength_changes_less(random_pipe):
 
 def test_the_noise_is_the_clips_own(random_pipe):
     """lam 0 noises all frames alike: one picture held is a still clip with mu 1."""
-    shot = shot_of(random_pipe, "a", frames=3, lam=0, features=[Init(picture(1))])
+    shot = random_pipe.shot("a", frames=3, lam=0, features=[Init(picture(1))])
     start = shot.start(0, 3)
     assert torch.equal(start, start[:, :1].expand_as(start))
     a, z = shot.levels[0].alpha_bar, random_pipe.picture(picture(1))
@@ -114,8 +113,8 @@ def test_a_clip_starts_once(random_pipe, second):
 def test_every_frame_has_its_own_frame_and_its_own_noise(random_pipe):
     frames = picture(3)
     options = {"frames": 3, "seed": 2, "steps": 4, "lam": 0.5}
-    plain = shot_of(random_pipe, "a", **options)
-    shot = shot_of(random_pipe, "a", features=[Init(frames, 0.5)], **options)
+    plain = random_pipe.shot("a", **options)
+    shot = random_pipe.shot("a", features=[Init(frames, 0.5)], **options)
     a = plain.levels[2].alpha_bar
     z, noise = random_pipe.picture(frames), plain.noise(0, 3)[0]
     assert shot.levels == plain.levels[2:]

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from parity import error
-from shots import shot_of
 
 import zs2
 from zs2.denoise import Whole
@@ -101,7 +100,7 @@ def test_a_mask_that_does_not_fit_is_refused(random_pipe, mask):
 def test_a_latent_may_change_if_any_of_its_pixels_may(random_pipe):
     mask = torch.full((1, SIZE, SIZE), 0.5)
     mask[0, 5, 9] = 0.55
-    found = latent_mask(random_pipe, shot_of(random_pipe, "a", **OPTIONS), mask)
+    found = latent_mask(random_pipe, random_pipe.shot("a", **OPTIONS), mask)
     assert found.shape == (1, FRAMES, 1, SIZE // 2, SIZE // 2)
     assert found.nonzero()[:, 3:].unique(dim=0).tolist() == [[2, 4]]
     assert found.max() == 1

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from parity import error
-from shots import shot_of
 
 import zs2
 from zs2.attention import FrameAttention
@@ -51,8 +50,7 @@ def theirs():
 def test_diffusers_makes_the_same_clip(small, theirs, monkeypatch, steps, t0, t1, motion):
     frames, seed = 3, 3
     noise = sample_noise(IndependentNoise(), [seed], frames, (4, 16, 16))[0]
-    shot = shot_of(
-        small,
+    shot = small.shot(
         PROMPT,
         frames=frames,
         steps=steps,
@@ -128,7 +126,7 @@ def test_frame_1_is_the_still_and_seeds_reproduce(random_pipe):
 def test_its_frames_are_frame_1_moved_and_noised_again(random_pipe):
     def shot(t0, t1):
         features = [Text2VideoZero((64, 0), t0, t1)]
-        return shot_of(random_pipe, "a", frames=3, steps=50, seed=1, size=32, features=features)
+        return random_pipe.shot("a", frames=3, steps=50, seed=1, size=32, features=features)
 
     # With t0 = t1 nothing is noised: 64 and 128 of 512 are 2 and 4 of 16 latent pixels.
     still = shot(20, 20).start(0, 3)
@@ -147,7 +145,7 @@ def test_its_frames_are_frame_1_moved_and_noised_again(random_pipe):
 def test_cuts_of_frames_start_as_the_whole(random_pipe):
     front = torch.zeros(1, 16, 16)
     front[:, 4:9, 4:9] = 1
-    shot = shot_of(random_pipe, "a", frames=4, features=[Text2VideoZero(foreground=front)])
+    shot = random_pipe.shot("a", frames=4, features=[Text2VideoZero(foreground=front)])
     parts = torch.cat([shot.start(0, 1), shot.start(1, 3), shot.start(3, 4)], dim=1)
     assert torch.equal(parts, shot.start(0, 4))
 
@@ -160,9 +158,9 @@ def test_the_background_is_drawn_to_frame_1_moved(random_pipe):
 
     def start(**more):
         features = [Text2VideoZero(**options, **more)]
-        return shot_of(
-            random_pipe, "a", frames=2, steps=50, seed=1, size=32, features=features
-        ).start(0, 2)[0]
+        return random_pipe.shot("a", frames=2, steps=50, seed=1, size=32, features=features).start(
+            0, 2
+        )[0]
 
     plain, smooth, whole = start(), start(foreground=front), start(foreground=front, smoothing=1)
     moved = torch.cat((plain[0, ..., 2:], plain[0, ..., -2:].flip(-1)), dim=-1)
@@ -245,7 +243,7 @@ def test_frame_by_frame_after_another_start_is_refused(random_pipe):
 
 
 def test_it_attends_to_frame_1(random_pipe):
-    shot = shot_of(random_pipe, "a", frames=3, mu=(0, 0.2, 0.4), features=[Text2VideoZero()])
+    shot = random_pipe.shot("a", frames=3, mu=(0, 0.2, 0.4), features=[Text2VideoZero()])
     assert shot.attention == FrameAttention(1)
 
 

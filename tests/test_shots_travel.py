@@ -3,7 +3,6 @@
 import pytest
 import torch
 from parity import error
-from shots import shot_of
 
 from zs2.denoise import Whole
 from zs2.shots.init import Init
@@ -12,7 +11,7 @@ from zs2.shots.travel import Travel
 
 
 def prompts(pipe, feature, frames=7, text="one", **options):
-    return shot_of(pipe, text, frames=frames, features=[feature], **options).branches
+    return pipe.shot(text, frames=frames, features=[feature], **options).branches
 
 
 def test_key_frames_are_the_texts_and_between_are_lines(random_pipe):

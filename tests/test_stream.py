@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from shots import shot_of
 
 from zs2.attention import FrameAttention
 from zs2.denoise import Whole
@@ -27,13 +26,13 @@ def made(shot, order):
 @pytest.mark.parametrize("chunk", [1, 2, 5, 9])
 @pytest.mark.parametrize("together", [True, False])
 def test_any_chunk_makes_the_same_clip(random_pipe, chunk, together):
-    shot = shot_of(random_pipe, "a ball", frames=5, seed=3)
+    shot = random_pipe.shot("a ball", frames=5, seed=3)
     torch.testing.assert_close(made(shot, Stream(chunk, together)), made(shot, Whole()), **CLOSE)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_with_every_sampler(random_pipe, sampler):
-    shot = shot_of(random_pipe, "a ball", frames=5, seed=3, sampler=SAMPLERS[sampler])
+    shot = random_pipe.shot("a ball", frames=5, seed=3, sampler=SAMPLERS[sampler])
     torch.testing.assert_close(made(shot, Stream(2)), made(shot, Whole()), **CLOSE)
 
 
@@ -49,13 +48,12 @@ def test_with_every_sampler(random_pipe, sampler):
     ids=lambda features: type(features[-1]).__name__,
 )
 def test_with_every_feature(random_pipe, features):
-    shot = shot_of(random_pipe, "a ball", frames=5, seed=3, features=features)
+    shot = random_pipe.shot("a ball", frames=5, seed=3, features=features)
     torch.testing.assert_close(made(shot, Stream(2)), made(shot, Whole()), **CLOSE)
 
 
 def test_with_values_by_frame(random_pipe):
-    shot = shot_of(
-        random_pipe,
+    shot = random_pipe.shot(
         "a ball",
         frames=5,
         seed=3,
@@ -67,7 +65,7 @@ def test_with_values_by_frame(random_pipe):
 
 
 def test_frames_leave_as_they_are_finished(random_pipe):
-    shot = shot_of(random_pipe, "a ball", frames=5, steps=3)
+    shot = random_pipe.shot("a ball", frames=5, steps=3)
     moments = list(Stream(2)(shot))
     assert [m.step for m in moments] == list(range(1, 10))
     assert {m.steps for m in moments} == {9}
@@ -85,7 +83,7 @@ def test_a_clip_tells_how_it_was_run(random_pipe):
 
 
 def test_noise_is_made_once_and_a_chunk_of_it_kept(random_pipe):
-    shot = shot_of(random_pipe, "a ball", frames=6, sampler=SAMPLERS["euler-a"])
+    shot = random_pipe.shot("a ball", frames=6, sampler=SAMPLERS["euler-a"])
     most = 0
     for _ in Stream(2)(shot):
         most = max(most, *(len(reel.kept) for reel in shot.noise.reels.values()))

@@ -9,15 +9,15 @@ clip = pipe("a small red ball on green grass", frames=8, lam=0.01, mu=0.98, seed
 clip.save("ball.mp4")
 """
 
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from zs2 import settings
+from zs2.asked import Asked, either, prompts_of, seeds, sides
 from zs2.attention import FrameAttention
 from zs2.checkpoint.load import load_weights
 from zs2.clip_file import OWN
@@ -26,7 +26,7 @@ from zs2.denoise import WHOLE, Order
 from zs2.device import pick_device, pick_dtype
 from zs2.draws import RNG, NoiseModel
 from zs2.errors import NumericalError
-from zs2.noise import DependencyNoise, correlation
+from zs2.noise import DependencyNoise
 from zs2.samplers import Sampler, ddim, usual_spacing, usual_steps
 from zs2.shot import Clip, Noise, Shot, built_in, guidance
 from zs2.timeline import PerFrame, whole
@@ -50,6 +50,32 @@ class Pipeline:
         self,
         prompt: str | Sequence[str],
         *,
+        order: Order = WHOLE,
+        progress: Progress | None = None,
+        **asked: Unpack[Asked],
+    ) -> "Clip | list[Clip]":
+        """Sample one clip, or one for each of several prompts (section 5, Algorithm 1).
+
+        Args:
+            prompt, asked: what is to be made, see `shot`.
+            order: how the shot is run: the same clip in less memory, or faster.
+            progress: told (step, steps, the clean latents predicted so far) after each step.
+
+        Returns:
+            A clip for a string, a list of clips for a sequence of prompts.
+
+        Raises:
+            ValueError: a value out of range.
+            NumericalError: NaN or Inf appeared; the step is named.
+        """
+        clips = self.film(self.shot(prompt, **asked), order, progress)
+        return clips[0] if isinstance(prompt, str) else clips
+
+    @torch.inference_mode()
+    def shot(
+        self,
+        prompt: str | Sequence[str],
+        *,
         negative: str | None = None,
         frames: int = 8,
         size: int | tuple[int, int] | None = None,
@@ -65,10 +91,8 @@ class Pipeline:
         spacing: str | None = None,
         rng: RNG = "zs2",
         features: Sequence[Feature] = (),
-        order: Order = WHOLE,
-        progress: Progress | None = None,
-    ) -> "Clip | list[Clip]":
-        """Sample one clip, or one for each of several prompts (section 5, Algorithm 1).
+    ) -> Shot:
+        """What `film` and `run` make a clip of, or one for each of several prompts.
 
         Args:
             negative: what to steer away from, where guidance is on; None is what the model learnt
@@ -87,19 +111,11 @@ class Pipeline:
             rng: whose noise frame 1 starts from: "zs2", "cpu" (ComfyUI, diffusers) or "cuda"
                 (A1111), so that it is the picture that this seed makes there.
             features: what changes the shot before it is run, in this order: see `zs2.shots`.
-            order: how the shot is run: the same clip in less memory, or faster.
-            progress: told (step, steps, the clean latents predicted so far) after each step.
-
-        Returns:
-            A clip for a string, a list of clips for a sequence of prompts.
 
         Raises:
             ValueError: a value out of range.
-            NumericalError: NaN or Inf appeared; the step is named.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
-        if not prompts or not all(isinstance(text, str) for text in (*prompts, negative or "")):
-            raise ValueError("give one prompt or a list of them, and one negative, as strings")
+        prompts = prompts_of(prompt, negative)
         frames = whole("frames", frames, 1)
         defaults, schedule = self.weights.defaults, self.weights.schedule
         size = defaults.size if size is None else size
@@ -108,13 +124,13 @@ class Pipeline:
         cfg = defaults.cfg if cfg is None else cfg
         if not callable(sampler):
             raise ValueError(f"sampler is a function, as zs2.samplers.euler, not {sampler!r}")
-        noise = _either("lam", lam, "noise", noise, DependencyNoise)
+        noise = either("lam", lam, "noise", noise, DependencyNoise)
         if mu is None and attention is None:
             mu = getattr(noise, "MU", FrameAttention.mu)
-        attention = _either("mu", mu, "attention", attention, FrameAttention)
+        attention = either("mu", mu, "attention", attention, FrameAttention)
 
         shape = self.latent_shape(size)
-        eps = Noise(noise, _seeds(seed, prompts), frames, shape, self.device, rng, latents)
+        eps = Noise(noise, seeds(seed, len(prompts)), frames, shape, self.device, rng, latents)
         said = self.encode(prompts, size)
         if distilled := self.weights.unet.config.time_cond_proj_dim:
             if negative is not None:
@@ -128,7 +144,7 @@ class Pipeline:
             **settings.of_method(noise, attention, sampler),
             "negative": negative if len(branches) > 1 else None,
             "frames": frames,
-            "size": "{}x{}".format(*_sides(size)),
+            "size": "{}x{}".format(*sides(size)),
             "steps": steps,
             "cfg": settings.plain(cfg),
             "schedule": spacing,
@@ -152,36 +168,39 @@ class Pipeline:
         )
         for feature in features:
             shot = feature(self, shot)
-        clips = self.film(shot, order, progress)
-        return clips[0] if isinstance(prompt, str) else clips
+        return shot
 
     @torch.inference_mode()
-    def film(
-        self,
-        shot: Shot,
-        order: Order = WHOLE,
-        progress: Progress | None = None,
-    ) -> list[Clip]:
-        """Run a shot and decode its B clips.
+    def run(
+        self, shot: Shot, order: Order = WHOLE, progress: Progress | None = None
+    ) -> Iterator[Tensor]:
+        """Latents [B, f, C, h, w] of the next frames of a shot, on the CPU, as they are finished.
 
         Raises:
             ValueError: a graph without a CUDA device, or a model that edits without frames to edit.
-            NumericalError: NaN or Inf appeared; the step or frame is named.
+            NumericalError: NaN or Inf appeared; the step is named.
         """
-        parts = []
         for moment in order(shot):
             if progress:
                 progress(moment.step, moment.steps, moment.x0)
             if moment.finished:
-                parts.append(moment.x.cpu())
+                yield moment.x.cpu()
+
+    @torch.inference_mode()
+    def film(
+        self, shot: Shot, order: Order = WHOLE, progress: Progress | None = None
+    ) -> list[Clip]:
+        """Run a shot and decode its B clips.
+
+        Raises:
+            ValueError, NumericalError: as `run`; a frame that cannot be decoded is named.
+        """
+        parts = list(self.run(shot, order, progress))
         with torch.inference_mode(False):  # tensors that may be changed and learnt from
             kept = torch.cat(parts, dim=1).clone()
-        ends = [shot.noise(i, i + 1) for i in (shot.frames - 1, 0)]  # the last is at hand
-        alike = correlation(torch.cat(ends[::-1], dim=1).cpu())[:, -1].tolist()
-        shared = shot.attention.momenta(shot.frames) is not None
         return [
-            Clip(self.decode(x), x, {**told, **order.settings}, r, shared)
-            for told, x, r in zip(shot.settings, kept, alike, strict=True)
+            Clip(self.decode(x), x, {**told, **order.settings}, r, shot.shared)
+            for told, x, r in zip(shot.settings, kept, shot.correlation(), strict=True)
         ]
 
     @property
@@ -195,10 +214,10 @@ class Pipeline:
         Raises:
             ValueError: a side that is not a positive multiple of `self.multiple`.
         """
-        for side in _sides(size):
+        for side in sides(size):
             if side % self.multiple:
                 raise ValueError(f"sides must be multiples of {self.multiple} pixels, got {side}")
-        width, height = (side // self.multiple for side in _sides(size))
+        width, height = (side // self.multiple for side in sides(size))
         return self.weights.vae.config.latent_channels, height, width
 
     def pixels(self, shot: Shot) -> tuple[int, int]:
@@ -212,12 +231,12 @@ class Pipeline:
     ) -> Condition:
         """What B prompts say, for pictures of (width, height) pixels, or of the model's own."""
         size = self.weights.defaults.size if size is None else size
-        return self.weights.text(prompts, _sides(size))
+        return self.weights.text(prompts, sides(size))
 
     def _against(self, negative: str | None, clips: int, size: int | tuple[int, int]) -> Condition:
         """What guidance steers away from."""
         if negative is None:
-            return self.weights.text.nothing(clips, _sides(size))
+            return self.weights.text.nothing(clips, sides(size))
         return self.encode([negative] * clips, size)
 
     @torch.inference_mode()
@@ -285,31 +304,3 @@ def load(
     if compile:
         weights.unet.compile()
     return Pipeline(weights, chosen, weights.unet.conv_in.weight.dtype)
-
-
-def _either(short: str, value: Any, name: str, made: Any, kind: type) -> Any:
-    """The object that was given, or one of its usual kind with the one value that was."""
-    said = f"{name}={kind.__name__}({short})"
-    if made is None:
-        return kind() if value is None else kind(value)
-    if value is not None:
-        raise ValueError(f"{short} is short for {said}: give one of the two")
-    if isinstance(made, str | int | float):
-        raise ValueError(f"{name} is an object, as in {said}, not {made!r}")
-    return made
-
-
-def _seeds(seed: int | Sequence[int] | None, prompts: Sequence[str]) -> list[int]:
-    seed = secrets.randbelow(2**32) if seed is None else settings.plain(seed)
-    seeds = list(seed) if isinstance(seed, list | tuple | range) else [seed] * len(prompts)
-    if len(seeds) != len(prompts):
-        raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give 1 or as many")
-    return seeds
-
-
-def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
-    sides = size if isinstance(size, tuple | list) else (size, size)
-    if len(sides) != 2:
-        raise ValueError(f"size is one side or (width, height) in pixels, not {size}")
-    width, height = (whole("a side in pixels", side, 1) for side in sides)
-    return width, height

@@ -20,7 +20,7 @@ from zs2.condition import Condition
 from zs2.draws import RNG, NoiseModel
 from zs2.metrics import flicker, motion
 from zs2.models.layers import scale_waves
-from zs2.noise import each_frame
+from zs2.noise import correlation, each_frame
 from zs2.samplers import Sampler
 from zs2.schedule import Level, Schedule
 from zs2.timeline import PerFrame, check_range, per_frame
@@ -190,6 +190,17 @@ class Shot:
     noise: Noise
     settings: tuple[dict[str, object], ...]
     correct: Correct | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether frames share their attention."""
+        return self.attention.momenta(self.frames) is not None
+
+    def correlation(self) -> list[float]:
+        """Of frame 1's noise with the last frame's, for each of B clips."""
+        ends = [self.noise(i, i + 1) for i in (self.frames - 1, 0)]  # the last is at hand
+        values: list[float] = correlation(torch.cat(ends[::-1], dim=1).cpu())[:, -1].tolist()
+        return values
 
     def with_settings(self, **settings: object) -> tuple[dict[str, object], ...]:
         """The settings with a feature's own among them."""

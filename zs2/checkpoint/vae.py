@@ -88,20 +88,19 @@ def read_vae(
     Raises:
         InputError: there is no VAE.
     """
+    if (path / "vae").is_dir():
+        path = path / "vae"
+    entries = component_weights(path)
+    wanted(path, entries, Role.VAE)
     if path.is_dir():
-        path = path / "vae" if (path / "vae").is_dir() else path
         where = path / "config.json"
         if not where.exists():
             raise InputError(f"{path} has no config.json: give the folder of a VAE, or its file")
         values = read_json(where)
-        entries = component_weights(path)
-        wanted(path, entries, Role.VAE)
         if values.get("_class_name") == "AutoencoderTiny":
             return read_config(TAESDConfig, values, where), entries
         config = read_config(VAEConfig, values, where)
         return config, kl_names(entries, config)
-    entries = read_header(path)
-    wanted(path, entries, Role.VAE)
     if tiny := tiny_names(entries):
         beside = path.with_name(path.name.replace("decoder", "encoder"))
         if "encoder.layers.0.weight" not in tiny and beside != path and beside.exists():
