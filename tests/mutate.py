@@ -206,7 +206,7 @@ MUTATIONS = [
             ("min(frames, order.chunk or frames)", "frames"),
             ("return max(unet, vae) + kept", "return unet + kept"),
             ("pixels = h * w * factor * factor", "pixels = h * w * factor"),
-            ("kept = frames * (", "kept = rows * ("),
+            ("kept = held * (", "kept = rows * ("),
         ],
     ),
     (
@@ -326,7 +326,7 @@ MUTATIONS = [
     ),
     (
         "shot.py",
-        "pipeline_settings pipeline",
+        "pipeline_settings pipeline_noise pipeline",
         [
             ("for i in (self.frames - 1, 0)]", "for i in (0, 0)]"),
             ("self.attention.momenta(self.frames) is not None", "True"),
@@ -1165,8 +1165,37 @@ MUTATIONS = [
             ("if args.skip_existing and", "if False and"),
             ("if needed > 4 * free:", "if False:"),
             ("media.check_output(path, 1, args.overwrite)", "pass"),
-            ("step % 5 == 0 or step == steps", "step == steps"),
             ("if len(set(taken)) < len(taken):", "if False:"),
+        ],
+    ),
+    (
+        "cli/output.py",
+        "output make",
+        [
+            ("step % 5 == 0 or step == steps", "step == steps"),
+            ("(len(seen) - 1)", "len(seen)"),
+            ("if self.frames else part\n", "if False else part\n"),
+            ("max(1, self.frames - 1)", "max(1, self.frames)"),
+            ('"fps": self.fps}', '"fps": 8.0}'),
+        ],
+    ),
+    (
+        "write_media.py",
+        "output media",
+        [
+            ("            if not some:\n                raise\n", ""),
+            ("with _uninterrupted():", "if True:"),
+            ("if heard:", "if False:"),
+            ("if palette is None:", "if True:"),
+            ("            done += 1\n            _write_frame", "            _write_frame"),
+        ],
+    ),
+    (
+        "media.py",
+        "output media",
+        [
+            ("        raise made.error\n", "        pass\n"),
+            ("                if number == 0:\n", "                if True:\n"),
         ],
     ),
     (

@@ -59,15 +59,15 @@ def test_what_is_there_is_skipped_when_asked(run, tmp_path):
 
 
 def test_finished_clips_are_kept_when_a_batch_is_interrupted(run, tmp_path, monkeypatch):
-    film, calls = Pipeline.film, []
+    take, calls = Pipeline.run, []
 
     def second_stops(*args):
         calls.append(args)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return film(*args)
+        return take(*args)
 
-    monkeypatch.setattr(Pipeline, "film", second_stops)
+    monkeypatch.setattr(Pipeline, "run", second_stops)
     status, _, err = run("a ball", "--frames", 2, "--count", 3, "-o", "x.gif")
     assert status == 130
     assert "clips that were finished are kept" in err
@@ -76,9 +76,9 @@ def test_finished_clips_are_kept_when_a_batch_is_interrupted(run, tmp_path, monk
 
 def test_a_preview_shows_the_clip_so_far(run, tmp_path, monkeypatch):
     seen = []
-    save = media.save
+    record = media.record
     monkeypatch.setattr(
-        media, "save", lambda path, *a, **k: seen.append(path.name) or save(path, *a, **k)
+        media, "record", lambda path, *a, **k: seen.append(path.name) or record(path, *a, **k)
     )
     assert run("a ball", "--frames", 3, "--steps", 7, "-o", "a.gif", "--preview", "now.png")[0] == 0
     assert seen == ["now.png", "now.png", "a.gif"]  # after 5 and 7 steps
@@ -102,7 +102,8 @@ def test_a_preview_may_have_a_vae_of_its_own(run, random_pipe, tmp_path, monkeyp
     told = ("a ball", "--frames", 2, "--steps", 2, "--seed", 1, "-o", "a.png")
     assert run(*told, "--preview", "now.png", "--preview-vae", "taesd.safetensors")[0] == 0
     expected = random_pipe("a ball", frames=2, steps=2, seed=1).frames
-    assert media.read_frames(tmp_path / "a").equal(expected)
+    made = media.read_frames(tmp_path / "a").int()
+    assert (made - expected.int()).abs().max() <= 1  # sums depend on where tensors lie in memory
     assert media.read_frames(tmp_path / "now.png").max() < expected.max()
 
 

@@ -18,6 +18,7 @@ from zs2.samplers import ddim, unipc
 from zs2.shots.frame_by_frame import FrameByFrame
 from zs2.shots.text2video_zero import Text2VideoZero
 from zs2.shots.travel import Travel
+from zs2.stream import Stream
 from zs2.timeline import Keyframes
 
 ROOT = Path(__file__).parents[1]
@@ -174,7 +175,7 @@ def test_an_interrupted_run_leaves_nothing(run, tmp_path, monkeypatch, stop, sta
     def broken(*_):
         raise stop
 
-    monkeypatch.setattr(media, "_write_gif", broken)
+    monkeypatch.setitem(media.WRITERS, ".gif", broken)
     code, _, err = run("a ball", "--frames", 2, "-o", "ball.gif")
     assert code == status
     assert err.strip().count("\n") == 0
@@ -201,19 +202,25 @@ def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
         device, weights, multiple = random_pipe.device, random_pipe.weights, random_pipe.multiple
         dtype, latent_shape = random_pipe.dtype, random_pipe.latent_shape
 
-        def __call__(self, prompt, **options):
+        decode = staticmethod(random_pipe.decode)
+
+        def shot(self, prompt, **options):
             asked.update(options, prompt=prompt)
-            return random_pipe(prompt, **options | {"order": Whole()})
+            return random_pipe.shot(prompt, **options)
+
+        def run(self, shot, order, progress):
+            asked["order"] = order
+            return random_pipe.run(shot, Whole())
 
     monkeypatch.setattr(
         make, "load", lambda model, **o: loaded.update(o, model=model) or Recorder()
     )
     monkeypatch.setattr(make, "pick_device", lambda _: torch.device("cuda"))
     status, _, err = run(
-        *("a ball", "-m", "here", "--prediction", "v", "--tokenizer", "words", "--compile"),
+        *("a ball", "-m", "here", "--prediction", "v", "--tokenizer", "words", "--graph"),
         *("--dtype", "bf16", "--device", "cpu", "-n", "blur", "--size", "24x16", "--steps", 3),
         *("--cfg", 2.5, "--seed", 4, "--frames", 2, "--lam", 0.5, "--mu", "0,0.5"),
-        *("--candidates", 3, "--chunk", 1, "--split-guidance", "--graph"),
+        *("--candidates", 3, "--chunk", 1, "--split-guidance"),
         *("-o", "a.gif", "--fps", 5),
     )
     assert (status, err) == (0, "")
@@ -222,11 +229,10 @@ def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
         "prediction": "v",
         "tokenizer": "words",
         "adapters": [],
-        "compile": True,
+        "compile": False,
         "dtype": "bf16",
         "device": "cpu",
     }
-    del asked["progress"]
     expected = {
         "prompt": "a ball",
         "negative": "blur",
@@ -256,7 +262,8 @@ def test_every_option_arrives(run, random_pipe, monkeypatch, tmp_path):
     inertia = Keyframes(((0, 0.5), (7, 1.0)))
     assert asked["noise"] == DependencyNoise(0.2, 10, "paper", "iterative", inertia)
     assert asked["features"] == [Travel({3: "d"})]
-    run("d", "--loop", "--lam", 0.3, "-o", "d.gif")
+    run("d", "--loop", "--lam", 0.3, "--compile", "--stream", "--chunk", 3, "-o", "d.gif")
+    assert (loaded["compile"], asked["order"]) == (True, Stream(3))
     assert (asked["noise"], asked["attention"]) == (LoopNoise(0.3), None)
     assert media.read_settings(tmp_path / "d.gif")["mu"] == 1  # what goes with a loop
     run("d", "--method", "ddim", "--frames", 2, "-o", "e.gif")

@@ -54,7 +54,8 @@ def test_they_compose_and_are_made_again(written_xl, parts, tmp_path, monkeypatc
     made = frames(tmp_path / "all")
     *_, line = describe_clip(tmp_path / "all")
     assert sample.main(shlex.split(line)[3:]) == 0
-    assert frames(tmp_path / "all-again").equal(made)
+    # What is loaded again lies elsewhere in memory, and sums depend on that.
+    assert (frames(tmp_path / "all-again") - made).abs().max() <= 1
 
     # From Python, in another order: the same clip but for rounding.
     lora = LoRA(f"{parts / 'lora.safetensors'}:0.7")

@@ -3,6 +3,9 @@
 import torch
 
 from zs2.denoise import Whole
+from zs2.models.transformer import TransformerBlock
+from zs2.models.unet import UNet
+from zs2.stream import Stream
 from zs2.weights import Weights
 
 
@@ -12,9 +15,10 @@ def clip_memory(
     device: torch.device,
     frames: int,
     latent: tuple[int, int, int],
-    order: Whole,
+    order: Whole | Stream,
     branches: int = 2,
     controls: int = 0,
+    steps: int = 50,
 ) -> int:
     """About how many bytes a clip takes beside the model; a gigabyte is right to a third.
 
@@ -27,6 +31,7 @@ def clip_memory(
         latent: (C, h, w) of a frame.
         branches: of the guided prediction.
         controls: how many ControlNets or T2I-Adapters there are.
+        steps: of the sampler; a stream keeps the state of each.
     """
     channels, h, w = latent
     factor = weights.vae.config.factor
@@ -38,7 +43,28 @@ def clip_memory(
     unet = live * activation + min(26 * activation, 256 << 20)
     pixels = h * w * factor * factor
     vae = 9 * pixels * weights.vae.config.block_out_channels[0] * weights.vae.dtype.itemsize
-    kept = frames * (3 * pixels + 4 * 5 * channels * h * w)  # uint8; float32
+    held = min(frames, order.chunk) if isinstance(order, Stream) else frames
+    kept = held * (3 * pixels + 4 * 5 * channels * h * w)  # uint8; float32
+    if held < frames:
+        kept += steps * branches * state_memory(weights.unet, latent)
     # Their pictures, and what is made of them once.
     kept += controls * frames * (3 * pixels + activation // rows)
     return max(unet, vae) + kept
+
+
+def state_memory(unet: UNet, latent: tuple[int, int, int]) -> int:
+    """Bytes that a chunk hands to the next in one step and branch, float32 (see `zs2.attention`).
+
+    Args:
+        latent: (C, h, w) of a frame.
+    """
+    _, h, w = latent
+    blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+    last = len(unet.down_blocks) - 1
+    levels = [*range(last + 1), last, *range(last, -1, -1)]
+    values = 0
+    for block, level in zip(blocks, levels, strict=True):
+        positions = -(-h // 2**level) * -(-w // 2**level)
+        layers = [m for m in block.modules() if isinstance(m, TransformerBlock)]
+        values += sum(positions * layer.norm1.weight.numel() for layer in layers)
+    return 4 * values

@@ -1,7 +1,8 @@
 """Frames become files and come back: mp4, gif, webp, png.
 
 The settings that made a clip travel inside the file, so that `read_settings` can show them years
-later. A file appears under its name only when it is whole: what is interrupted leaves nothing.
+later. What appears under a file's name is whole: of a clip that was interrupted, the frames that
+were finished; of none, nothing.
 """
 
 import json
@@ -10,19 +11,18 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
 import torch
 from torch import Tensor
 
-from zs2.clip_file import EXIF_DESCRIPTION, read_settings, require_library
+from zs2.clip_file import read_settings, require_library
 from zs2.errors import InputError
 from zs2.read_media import read_clip, read_frames
+from zs2.write_media import WRITERS, Made, write_folders
 
 __all__ = [
     "check_fps",
@@ -31,15 +31,13 @@ __all__ = [
     "read_clip",
     "read_frames",
     "read_settings",
+    "record",
     "save",
     "save_somewhere",
 ]
 
-_SUFFIXES = (".mp4", ".gif", ".webp", ".png")
 _PART = ".zs2-part-"
-_BT709 = 1  # its number in ITU-T H.273
 _GIF_MAX_FPS = 50  # browsers slow anything faster down to 10
-_PALETTE_SAMPLES = 2**16
 
 
 def check_output(path: Path, frames: int, overwrite: bool = False) -> Path:
@@ -59,8 +57,8 @@ def check_output(path: Path, frames: int, overwrite: bool = False) -> Path:
             a library that is not installed.
     """
     suffix = path.suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise InputError(f"{path} has no known suffix: end it in one of {', '.join(_SUFFIXES)}")
+    if suffix not in WRITERS:
+        raise InputError(f"{path} has no known suffix: end it in one of {', '.join(WRITERS)}")
     require_library(path)
     try:
         path.exists()
@@ -100,18 +98,34 @@ def check_fps(path: Path, fps: float) -> None:
 def save(
     path: Path, frames: Tensor, fps: float, settings: dict[str, object], overwrite: bool = False
 ) -> Path:
-    """Write a clip with its settings inside; the suffix says how.
+    """Write a clip that is at hand, uint8 RGB [F, H, W, 3]: `record` of one part."""
+    if frames.dtype != torch.uint8 or frames.ndim != 4 or not len(frames) or frames.shape[3] != 3:
+        raise ValueError(f"frames must be uint8 [F, H, W, 3], got {frames.dtype} {[*frames.shape]}")
+    return record(path, [frames], len(frames), fps, settings, overwrite)
+
+
+def record(
+    path: Path,
+    parts: Iterable[Tensor],
+    count: int,
+    fps: float,
+    settings: dict[str, object],
+    overwrite: bool = False,
+) -> Path:
+    """Write a clip while it is made, its settings inside; the suffix says how.
 
     .mp4   H.264, 4:2:0. Odd sides grow by a repeated last row or column, as the format needs.
-    .gif   one palette of 256 colours for the whole clip, dithered.
-    .webp  lossless.
+    .gif   one palette of 256 colours for the whole clip, that of its first part, dithered.
+    .webp  lossless; its frames are held until the end.
     .png   lossless: one frame is a file, several are a folder `clip/0001.png`, ...
 
-    gif and webp loop forever.
+    gif and webp loop forever. What ends the parts early, Ctrl-C as well, is raised when the frames
+    before it are written as a whole clip. Until the first part is there, nothing is.
 
     Args:
         path: where to write.
-        frames: uint8 RGB [F, H, W, 3].
+        parts: uint8 RGB [f, H, W, 3] each, at least one frame in all.
+        count: F, the frames of all parts.
         fps: frames per second.
         settings: what JSON can hold; the same comes back from `read_settings`.
         overwrite: whether what is there may be replaced.
@@ -123,36 +137,26 @@ def save(
         InputError: as `check_output` and `check_fps`.
         OSError: the disk is full, or failed.
     """
-    if frames.dtype != torch.uint8 or frames.ndim != 4 or not len(frames) or frames.shape[3] != 3:
-        raise ValueError(f"frames must be uint8 [F, H, W, 3], got {frames.dtype} {[*frames.shape]}")
     check_fps(path, fps)
-    target = check_output(path, len(frames), overwrite)
+    target = check_output(path, count, overwrite)
     # ASCII, as EXIF and GIF comments promise no more; JSON escapes the rest.
     text = json.dumps({"zs2": settings})
-    frames = frames.cpu()
     _clear_leftovers(path.parent)
+    made = Made(parts)
     with TemporaryDirectory(dir=path.parent, prefix=_PART, ignore_cleanup_errors=True) as folder:
-        part = Path(folder, path.name)
-        match path.suffix.lower():
-            case ".mp4":
-                _write_mp4(part, frames, fps, text)
-            case ".gif":
-                _write_gif(part, frames, fps, text)
-            case ".webp":
-                _write_webp(part, frames, fps, text)
-            case _ if target == path:
-                _write_png(part, frames[0], text)
-            case _:
-                part = Path(folder, "frames")
-                part.mkdir()
-                for i, frame in enumerate(frames, start=1):
-                    _write_png(part / f"{i:04d}.png", frame, text)
-        try:
-            _put(part, target, overwrite)
-        except OSError as error:
-            if overwrite or not target.exists():
-                raise
-            raise InputError(_taken(target)) from error
+        if target == path:
+            part = Path(folder, path.name)
+            WRITERS[path.suffix.lower()](part, made, fps, text)
+            _claim(part, target, overwrite)
+        else:
+            for number, frames in enumerate(write_folders(Path(folder), made, text)):
+                if number == 0:
+                    _claim(frames, target, overwrite)
+                else:
+                    for frame in frames.iterdir():
+                        frame.rename(target / frame.name)
+    if made.error is not None:
+        raise made.error
     return target
 
 
@@ -216,6 +220,16 @@ def _clear_leftovers(folder: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
+def _claim(part: Path, target: Path, overwrite: bool) -> None:
+    """As `_put`; InputError where another program took the name meanwhile."""
+    try:
+        _put(part, target, overwrite)
+    except OSError as error:
+        if overwrite or not target.exists():
+            raise
+        raise InputError(_taken(target)) from error
+
+
 def _put(part: Path, target: Path, overwrite: bool) -> None:
     """Give what is whole its name. Another program may have taken it since it was looked at.
 
@@ -254,83 +268,3 @@ def _exchange(part: Path, target: Path) -> None:
             old.rename(target)
         raise
     old.rename(part.with_name("replaced"))  # goes with the temporary folder
-
-
-def _durations(frames: int, fps: float, ticks: int) -> list[int]:
-    """How long each frame shows, in `ticks` a second: rounded so that the sum stays right."""
-    ends = [round(i * ticks / fps) for i in range(frames + 1)]
-    return [end - start for start, end in pairwise(ends)]
-
-
-def _write_mp4(path: Path, frames: Tensor, fps: float, text: str) -> None:
-    import av
-
-    height, width = frames.shape[1:3]
-    rows = torch.arange(height + height % 2).clamp(max=height - 1)
-    columns = torch.arange(width + width % 2).clamp(max=width - 1)
-    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as clip:
-        clip.metadata["comment"] = text
-        stream = clip.add_stream(
-            "libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "16"}
-        )
-        stream.width, stream.height, stream.pix_fmt = len(columns), len(rows), "yuv420p"
-        # Players guess the colours of an untagged file, and differ.
-        context = stream.codec_context
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
-        for frame in frames:
-            picture = av.VideoFrame.from_ndarray(frame[rows][:, columns].numpy(), format="rgb24")
-            picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
-            clip.mux(stream.encode(picture))
-        clip.mux(stream.encode())
-
-
-def _write_gif(path: Path, frames: Tensor, fps: float, text: str) -> None:
-    from PIL import GifImagePlugin, Image
-
-    # One palette for all frames: palettes of their own would make still areas flicker.
-    pixels = frames.reshape(-1, 3)
-    pixels = pixels[:: len(pixels) // _PALETTE_SAMPLES | 1]  # an odd step meets every column
-    palette = Image.fromarray(pixels[None].numpy()).quantize(kmeans=2)
-    images = [Image.fromarray(frame.numpy()).quantize(palette=palette) for frame in frames]
-    durations = _durations(len(frames), fps, 100)
-    header, _ = GifImagePlugin.getheader(images[0], info={"loop": 0, "comment": text})
-    # Block by block, as Image.save would merge equal frames.
-    with path.open("wb") as file:
-        file.writelines(header)
-        for image, duration in zip(images, durations, strict=True):
-            file.writelines(GifImagePlugin.getdata(image, duration=10 * duration))
-        file.write(b";")
-
-
-def _write_webp(path: Path, frames: Tensor, fps: float, text: str) -> None:
-    from PIL import Image
-
-    images = [Image.fromarray(frame.numpy()) for frame in frames]
-    corner = (frames.shape[2] - 1, frames.shape[1] - 1)
-    alpha = 255
-    for i in range(1, len(frames)):
-        # libwebp merges equal frames; one pixel's alpha, unseen, keeps each frame in the file.
-        alpha = 509 - alpha if torch.equal(frames[i], frames[i - 1]) else 255
-        if alpha < 255:
-            images[i].putalpha(255)
-            images[i].putpixel(corner, (*images[i].getpixel(corner)[:3], alpha))
-    exif = Image.Exif()
-    exif[EXIF_DESCRIPTION] = text
-    images[0].save(
-        path,
-        format="WEBP",
-        save_all=True,
-        append_images=images[1:],
-        duration=_durations(len(frames), fps, 1000),
-        loop=0,
-        lossless=True,
-        exif=exif,
-    )
-
-
-def _write_png(path: Path, frame: Tensor, text: str) -> None:
-    from PIL import Image, PngImagePlugin
-
-    chunks = PngImagePlugin.PngInfo()
-    chunks.add_text("zs2", text)
-    Image.fromarray(frame.numpy()).save(path, format="PNG", pnginfo=chunks)

@@ -4,28 +4,27 @@ import argparse
 import re
 import secrets
 import sys
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from zs2 import media
+from zs2.asked import Asked
 from zs2.checkpoint.vae import OtherVAE
 from zs2.cli import control, image_prompt, inputs, request, words
 from zs2.cli.adapters import adapters
 from zs2.cli.options import CONTROL, PROMPT_AT, SOURCE
+from zs2.cli.output import Output
 from zs2.cli.sheet import write_sheet
-from zs2.cli.terminal import answer, progress_bar, say
+from zs2.cli.terminal import answer, say
 from zs2.denoise import Whole
-from zs2.device import compile_failed, free_memory, out_of_memory, peak_memory, pick_device
+from zs2.device import compile_failed, free_memory, out_of_memory, pick_device
 from zs2.errors import InputError, NumericalError
 from zs2.estimate import clip_memory
 from zs2.pipeline import Feature, Pipeline, load
 from zs2.samplers import SAMPLERS
-from zs2.shot import Clip
+from zs2.stream import Stream
 from zs2.timeline import per_frame
 from zs2.weights import SMALL
 
@@ -66,6 +65,7 @@ class Job:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Make them: what can be refused without the model is refused before it is loaded."""
     given, controls = inputs.source(args), control.asked(args)
     stencil = None if args.mask is None else inputs.read(args.mask)
     leading = given or control.leading(controls)
@@ -78,75 +78,77 @@ def run(args: argparse.Namespace) -> None:
     prompts = request.prompts(args)
     words.check(args, prompts)
     jobs = planned(args, prompts, frames, fps)
-    beside = [path for path in (args.sheet, args.preview) if path is not None]
-    for path in beside:
-        media.check_output(path, 1, args.overwrite)
-    taken = [job.path for job in jobs] + beside
-    if len(set(taken)) < len(taken):
-        raise InputError("--output, --sheet and --preview need names of their own")
-    if args.graph and (device := pick_device(args.device or "auto")).type != "cuda":
-        raise InputError(f"--graph needs a CUDA device, and this is {device}: leave it out")
     if not jobs:
         say("all of it is there already")
         return
-    changes = adapters(args)
+
     quick = None if args.preview_vae is None else OtherVAE(args.preview_vae)
-    pipe = load(
-        SMALL if args.model is None else args.model,
-        device=args.device or "auto",
-        dtype=args.dtype or "auto",
-        prediction=args.prediction,
-        tokenizer=args.tokenizer,
-        adapters=changes,
-        compile=args.compile,
-    )
-    for receipt in pipe.weights.receipts:
-        say(receipt)
+    pipe = loaded(args)
     shown_by = Pipeline(quick(pipe.weights), pipe.device, pipe.dtype) if quick else pipe
     words.warn_of_unused(args, prompts, pipe.weights)
     nets = control.load(controls, pipe)
     size = inputs.clip_size(args, leading, pipe)
-    guided = per_frame("cfg", pipe.weights.defaults.cfg if args.cfg is None else args.cfg, frames)
-    branches = 3 if args.edit else 1 if all(x == 1 for x in guided) else 2
-    announce(pipe, frames, size, order, branches, len(controls))
+    announce(pipe, args, frames, size, order, len(controls))
     shown = None if given is None else inputs.fitted(given, frames, size)
     mask = None if stencil is None else inputs.mask(stencil, frames, size)
     steered: list[Feature] = [
         *control.features(controls, nets, frames, size),
         *image_prompt.features(args, picture, pipe),
     ]
-    features = request.features(args, shown, mask, steered)
+    asked: Asked = {
+        "negative": args.negative,
+        "frames": frames,
+        "size": size,
+        "steps": args.steps,
+        "cfg": args.cfg,
+        "noise": noise,
+        "attention": attention,
+        "sampler": SAMPLERS[args.sampler or "ddim"],
+        "spacing": args.schedule,
+        "rng": args.rng or "zs2",
+        "features": request.features(args, shown, mask, steered),
+    }
+    output = Output(pipe, order, fps, told(args), args.overwrite, args.preview, shown_by)
+    make_all(jobs, output, asked, args.sheet)
+
+
+def make_all(jobs: Sequence[Job], output: Output, asked: Asked, sheet: Path | None) -> None:
+    """Every clip, and the sheet of their first frames."""
     stills = []
     for job in jobs:
-        words.warn_of_unknown(job.prompt, pipe.weights)
-        began = time.monotonic()
+        words.warn_of_unknown(job.prompt, output.pipe.weights)
         try:
-            clip = pipe(
-                job.prompt,
-                negative=args.negative,
-                frames=frames,
-                size=size,
-                steps=args.steps,
-                cfg=args.cfg,
-                seed=job.seed,
-                noise=noise,
-                attention=attention,
-                sampler=SAMPLERS[args.sampler or "ddim"],
-                spacing=args.schedule,
-                rng=args.rng or "zs2",
-                features=features,
-                order=order,
-                progress=Progress(shown_by, args.preview),
-            )
+            one: Asked = {**asked, "seed": job.seed}
+            shot = output.pipe.shot(job.prompt, **one)
+            line, first = output.make(shot, job.path)
         except ValueError as error:  # what only the model can refuse
             raise InputError(str(error)) from error
-        assert isinstance(clip, Clip)
-        clip.settings.update(told(args))
-        path = saved(clip, job.path, fps, args.overwrite)
-        answer(summary(clip, pipe, time.monotonic() - began, path))
-        stills.append(clip.frames[0])
-    if args.sheet is not None:
-        answer(str(write_sheet(args.sheet, stills, [f"seed {job.seed}" for job in jobs])))
+        answer(line)
+        stills.append(first)
+    if sheet is not None:
+        answer(str(write_sheet(sheet, stills, [f"seed {job.seed}" for job in jobs])))
+
+
+def loaded(args: argparse.Namespace) -> Pipeline:
+    """The model, with what changes it; its receipts are said.
+
+    Raises:
+        InputError: it cannot be used, or cannot be recorded as a graph.
+    """
+    if args.graph and (device := pick_device(args.device or "auto")).type != "cuda":
+        raise InputError(f"--graph needs a CUDA device, and this is {device}: leave it out")
+    pipe = load(
+        SMALL if args.model is None else args.model,
+        device=args.device or "auto",
+        dtype=args.dtype or "auto",
+        prediction=args.prediction,
+        tokenizer=args.tokenizer,
+        adapters=adapters(args),
+        compile=args.compile,
+    )
+    for receipt in pipe.weights.receipts:
+        say(receipt)
+    return pipe
 
 
 def told(args: argparse.Namespace) -> dict[str, object]:
@@ -154,14 +156,6 @@ def told(args: argparse.Namespace) -> dict[str, object]:
     rows = (*SOURCE, *CONTROL, PROMPT_AT)
     given = {o.name: getattr(args, o.name.replace("-", "_")) for o in rows}
     return {name: str(v) if isinstance(v, Path) else v for name, v in given.items() if v}
-
-
-def saved(clip: Clip, path: Path, fps: float, overwrite: bool) -> Path:
-    """Save a clip, somewhere else if it cannot be written where it should: it took long to make."""
-    written, reason = media.save_somewhere(lambda p: clip.save(p, fps, overwrite), path)
-    if reason:
-        say(f"{reason}; written to {written} instead")
-    return written
 
 
 def planned(args: argparse.Namespace, prompts: Sequence[str], frames: int, fps: float) -> list[Job]:
@@ -189,6 +183,12 @@ def planned(args: argparse.Namespace, prompts: Sequence[str], frames: int, fps: 
         media.check_output(path, frames, args.overwrite)
         media.check_fps(path, fps)
         jobs.append(Job(prompt, seed, path))
+    beside = [path for path in (args.sheet, args.preview) if path is not None]
+    for path in beside:
+        media.check_output(path, 1, args.overwrite)
+    taken = [job.path for job in jobs] + beside
+    if len(set(taken)) < len(taken):
+        raise InputError("--output, --sheet and --preview need names of their own")
     return jobs
 
 
@@ -198,27 +198,12 @@ def words_of(prompt: str) -> str:
     return words.encode()[:200].decode(errors="ignore").rstrip("-") or "clip"
 
 
-class Progress:
-    """The bar, and a picture of the clip so far every 5 steps."""
-
-    def __init__(self, pipe: Pipeline, preview: Path | None) -> None:
-        self.pipe, self.preview = pipe, preview
-
-    def __call__(self, step: int, steps: int, clean: Tensor) -> None:
-        progress_bar(step, steps)
-        if self.preview is not None and (step % 5 == 0 or step == steps):
-            some = clean[0, :: -(-clean.shape[1] // 8)]  # up to 8 frames
-            frames = self.pipe.decode(some)
-            sheet = media.contact_sheet(frames, min(4, len(frames)))
-            media.save(self.preview, sheet[None], 1, {"step": step}, overwrite=True)
-
-
 def announce(
     pipe: Pipeline,
+    args: argparse.Namespace,
     frames: int,
     size: tuple[int, int],
-    order: Whole,
-    branches: int,
+    order: Whole | Stream,
     controls: int = 0,
 ) -> None:
     """Say how much memory a clip will take, always if that is more than there is.
@@ -226,9 +211,19 @@ def announce(
     Raises:
         InputError: it is so much more that the system would end the program.
     """
-    latent = pipe.latent_shape(size)
+    defaults = pipe.weights.defaults
+    guided = per_frame("cfg", defaults.cfg if args.cfg is None else args.cfg, frames)
+    branches = 3 if args.edit else 1 if all(x == 1 for x in guided) else 2
     needed = clip_memory(
-        pipe.weights, pipe.dtype, pipe.device, frames, latent, order, branches, controls
+        pipe.weights,
+        pipe.dtype,
+        pipe.device,
+        frames,
+        pipe.latent_shape(size),
+        order,
+        branches,
+        controls,
+        args.steps or defaults.steps,
     )
     free = free_memory(pipe.device)
     sentence = f"a clip takes about {needed / 2**30:.2g} GiB beside the model"
@@ -239,21 +234,3 @@ def announce(
         say(sentence)
     elif sys.stderr.isatty():
         say(sentence)
-
-
-def summary(clip: Clip, pipe: Pipeline, seconds: float, path: Path) -> str:
-    """One line that says what was made."""
-    parts = [f"seed {clip.settings['seed']}"]
-    if len(clip.frames) > 1:
-        layers = len(pipe.weights.unet.transformers) if clip.shared else 0
-        parts += [
-            f"momentum active in {layers} layers" if layers else "no shared attention",
-            f"noise correlation 1-{len(clip.frames)} {clip.correlation:.3f}",
-            f"motion {clip.motion:.1f}",
-            f"flicker score {clip.flicker:.3f} (1 is none)",
-        ]
-    parts.append(f"{seconds:.1f} s")
-    if peak := peak_memory(pipe.device):
-        parts.append(f"peak {peak / 2**30:.2f} GiB")
-    parts.append(str(path))
-    return ", ".join(parts)

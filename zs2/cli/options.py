@@ -296,6 +296,7 @@ OUTPUT = (
 )
 SPEED = (
     Option("--chunk", "N", "frames computed at a time: same clip, less memory", int),
+    Option("--stream", "", "a chunk (of 8) through all steps: its frames are written at once"),
     Option("--split-guidance", "", "guidance branches one after the other"),
     Option("--compile", "", "torch.compile: a slow start, then faster steps", stored=False),
     Option("--graph", "", "on a CUDA device, replay the steps as a CUDA graph", stored=False),

@@ -25,6 +25,7 @@ from zs2.shots.invert import Invert
 from zs2.shots.mask import Mask
 from zs2.shots.text2video_zero import Text2VideoZero
 from zs2.shots.travel import Travel
+from zs2.stream import Stream
 from zs2.timeline import check_range, per_frame
 
 T = TypeVar("T")
@@ -122,8 +123,15 @@ def attention(args: argparse.Namespace) -> FrameAttention | None:
     return None if args.mu is None else refused(lambda: FrameAttention(args.mu))
 
 
-def order(args: argparse.Namespace) -> Whole:
-    return refused(lambda: Whole(args.chunk, not args.split_guidance, args.graph))
+def order(args: argparse.Namespace) -> Whole | Stream:
+    """How the shot is run."""
+    together = not args.split_guidance
+    if not args.stream:
+        return refused(lambda: Whole(args.chunk, together, args.graph))
+    if args.graph:
+        raise InputError("--graph has no use with --stream: leave one of the two out")
+    chunk = Stream.chunk if args.chunk is None else args.chunk
+    return refused(lambda: Stream(chunk, together))
 
 
 def features(
