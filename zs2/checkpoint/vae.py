@@ -90,15 +90,15 @@ def read_vae(
     """
     if (path / "vae").is_dir():
         path = path / "vae"
+    where = path / "config.json"
+    values = read_json(where) if where.exists() else {}
     entries = component_weights(path)
+    if values.get("_class_name") == "AutoencoderTiny":
+        return read_config(TAESDConfig, values, where), entries
     wanted(path, entries, Role.VAE)
     if path.is_dir():
-        where = path / "config.json"
-        if not where.exists():
+        if not values:
             raise InputError(f"{path} has no config.json: give the folder of a VAE, or its file")
-        values = read_json(where)
-        if values.get("_class_name") == "AutoencoderTiny":
-            return read_config(TAESDConfig, values, where), entries
         config = read_config(VAEConfig, values, where)
         return config, kl_names(entries, config)
     if tiny := tiny_names(entries):
