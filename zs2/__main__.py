@@ -9,6 +9,7 @@ from zs2.version import __version__
 
 COMMANDS = {
     "sample": "make a video from a prompt",
+    "extend": "make more frames of a clip",
     "inspect": "say what a checkpoint is, or how a clip was made",
 }
 USAGE = [
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif command in COMMANDS:
         return import_module(f"zs2.{command}").main(rest)
     else:
-        say(f"{command} is no command: use {' or '.join(COMMANDS)}")
+        say(f"{command} is no command: use {', '.join(COMMANDS)}")
         return 2
     return 0
 

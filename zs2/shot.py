@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zs2 import media
 from zs2.attention import FrameAttention, Share
@@ -34,6 +34,9 @@ class Model(Protocol):
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition, share: Share) -> Tensor:
         """The prediction for latents x [B*F, C, h, w] at timestep t []."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """All its layers, in an order that is the same in every program."""
 
 
 @dataclass(frozen=True)

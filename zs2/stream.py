@@ -6,17 +6,20 @@
 
 Self-attention looks back only, through the running average of Eq. 2. So a chunk needs no more of
 the frames before it than what they left in each step's momentum: one row a position, layer, branch
-and step. Those are kept, and each chunk overwrites them. The frames are the same as `Whole`'s.
+and step. Those are kept (`zs2.memory`), and each chunk overwrites them. The frames are the same as
+`Whole`'s.
 """
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 import torch
 from torch import Tensor
 
-from zs2.denoise import Moment, Predictor, States, sampled
+from zs2.denoise import Moment, Predictor, sampled
+from zs2.memory import Memory
 from zs2.shot import Shot
 from zs2.timeline import whole
 
@@ -28,6 +31,7 @@ class Stream:
     Attributes:
         chunk: frames at a time; any value makes the same clip.
         together: the guidance branches in one pass; apart they take less memory.
+        memory: where the states lie, and the folder from which a stream that was ended goes on.
 
     Raises:
         ValueError: a chunk below 1.
@@ -35,20 +39,30 @@ class Stream:
 
     chunk: int = 8
     together: bool = True
+    memory: Memory = field(default_factory=Memory)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "chunk", whole("chunk", self.chunk, 1))
 
     @property
     def settings(self) -> dict[str, object]:
-        return {"stream": True, "chunk": self.chunk, "split-guidance": not self.together}
+        half = {"half-state": True} if self.memory.half else {}
+        return {"stream": True, "chunk": self.chunk, "split-guidance": not self.together, **half}
 
     @torch.inference_mode()
     def __call__(self, shot: Shot) -> Iterator[Moment]:
-        device, steps = shot.noise.device, len(shot.levels) - 1
+        """As every order.
+
+        Raises:
+            InputError: the memory's folder cannot be used.
+        """
+        device, steps, memory = shot.noise.device, len(shot.levels) - 1, self.memory
         predictor = Predictor(shot, device, self.together)
-        starts = range(0, shot.frames, self.chunk)
-        kept: list[States] = []  # of each prediction that a sampler asks for, in its order
+        # The states of each prediction that a sampler asks for, in its order.
+        begin, kept = memory.load(shot.model, device)
+        starts = range(begin, shot.frames, self.chunk)
+        before = math.ceil(begin / self.chunk)
+        in_all = (before + len(starts)) * steps
 
         def predictions(start: int) -> Callable[[Tensor, Tensor], Tensor]:
             calls = count()
@@ -57,13 +71,21 @@ class Stream:
                 call = next(calls)
                 if call == len(kept):
                     kept.append(predictor.nothing())
-                return predictor(x, t, start, kept[call])
+                states = memory.take(kept[call], device)
+                prediction = predictor(x, t, start, states)
+                kept[call] = memory.put(states)
+                return prediction
 
             return predict
 
-        for number, start in enumerate(starts):
+        for start, latents in memory.finished(min(begin, shot.frames)):
+            x = latents[:, : shot.frames - start].to(device)
+            done = math.ceil((start + x.shape[1]) / self.chunk)
+            yield Moment(x, x, start, done * steps, in_all, True)
+        for number, start in enumerate(starts, start=before):
             stop = min(start + self.chunk, shot.frames)
             made = sampled(shot, predictions(start), start, stop)
             for step, (x, x0) in enumerate(made, start=1):
-                done, in_all = number * steps + step, len(starts) * steps
-                yield Moment(x, x0, start, done, in_all, step == steps)
+                if step == steps:
+                    memory.save(start, x, kept, shot.model)
+                yield Moment(x, x0, start, number * steps + step, in_all, step == steps)

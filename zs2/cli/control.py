@@ -9,7 +9,7 @@ from typing import TypeVar
 from zs2.canny import canny, check_thresholds
 from zs2.checkpoint.control import load_control, read_control
 from zs2.cli import inputs
-from zs2.cli.options import values
+from zs2.cli.option import values
 from zs2.cli.request import refused
 from zs2.errors import InputError
 from zs2.models.controlnet import ControlNet

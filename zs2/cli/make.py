@@ -12,7 +12,7 @@ from pathlib import Path
 from zs2 import media
 from zs2.asked import Asked
 from zs2.checkpoint.vae import OtherVAE
-from zs2.cli import control, image_prompt, inputs, request, words
+from zs2.cli import control, image_prompt, inputs, request, state, words
 from zs2.cli.adapters import adapters
 from zs2.cli.options import CONTROL, PROMPT_AT, SOURCE
 from zs2.cli.output import Output
@@ -62,6 +62,7 @@ class Job:
     prompt: str
     seed: int
     path: Path
+    overwrite: bool
 
 
 def run(args: argparse.Namespace) -> None:
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
         "rng": args.rng or "zs2",
         "features": request.features(args, shown, mask, steered),
     }
-    output = Output(pipe, order, fps, told(args), args.overwrite, args.preview, shown_by)
+    output = Output(pipe, order, fps, told(args), args.preview, shown_by)
     make_all(jobs, output, asked, args.sheet)
 
 
@@ -120,7 +121,7 @@ def make_all(jobs: Sequence[Job], output: Output, asked: Asked, sheet: Path | No
         try:
             one: Asked = {**asked, "seed": job.seed}
             shot = output.pipe.shot(job.prompt, **one)
-            line, first = output.make(shot, job.path)
+            line, first = output.make(shot, job.path, job.overwrite)
         except ValueError as error:  # what only the model can refuse
             raise InputError(str(error)) from error
         answer(line)
@@ -164,6 +165,7 @@ def planned(args: argparse.Namespace, prompts: Sequence[str], frames: int, fps: 
     Raises:
         InputError: a path cannot be written to.
     """
+    kept = state.prepare(args)
     first = secrets.randbelow(2**32) if args.seed is None else args.seed
     wanted = [(prompt, first + i) for prompt in prompts for i in range(args.count)]
     name: Path | None = args.output
@@ -180,9 +182,10 @@ def planned(args: argparse.Namespace, prompts: Sequence[str], frames: int, fps: 
         folder = path.suffix.lower() == ".png" and frames > 1
         if args.skip_existing and (path.with_suffix("") if folder else path).exists():
             continue
-        media.check_output(path, frames, args.overwrite)
+        overwrite = args.overwrite or state.begun(path, kept)
+        media.check_output(path, frames, overwrite)
         media.check_fps(path, fps)
-        jobs.append(Job(prompt, seed, path))
+        jobs.append(Job(prompt, seed, path, overwrite))
     beside = [path for path in (args.sheet, args.preview) if path is not None]
     for path in beside:
         media.check_output(path, 1, args.overwrite)

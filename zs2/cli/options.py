@@ -4,15 +4,10 @@ An option that shapes a clip is stored in the clip's settings under its own name
 turns it back into the command line. To add one, add a row, and use it where it belongs.
 """
 
-import argparse
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from zs2.cli.option import Option, size, values
 from zs2.cli.terminal import Help, Parser
-from zs2.timeline import Keyframes, PerFrame
 from zs2.version import __version__
 
 EXAMPLES = """\
@@ -26,75 +21,6 @@ examples:
 Frame 1 of a clip is the still of the same seed: find a still you like, then animate it.
 More motion: raise --lam. Steadier looks: raise --mu. A clip that repeats: --loop.
 """
-
-
-def values(text: str) -> PerFrame:
-    """One number for all frames, numbers with commas between, or key frames "0:(0), 24:(0.1)"."""
-    if ":" in text:
-        try:
-            return Keyframes.parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a number nor numbers with commas between"
-        ) from None
-    return numbers[0] if len(numbers) == 1 else numbers
-
-
-def size(text: str) -> tuple[int, int]:
-    """(width, height) from "512" or "768x512"."""
-    match = re.fullmatch(r"(\d{1,5})(?:[xX](\d{1,5}))?", text)
-    sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if min(sides) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size: give pixels as 512 or 768x512")
-    return sides
-
-
-@dataclass(frozen=True)
-class Option:
-    """A row of the table.
-
-    Attributes:
-        flags: all its names; the first long one is its key in the settings.
-        value: what stands for its value in the help; "" is a switch.
-        help: what it does.
-        kind: text to value; a tuple lists the words it may be.
-        default: where it is not given; None leaves the choice to what the option is for.
-        stored: whether it shapes the clip, and so is stored in it and printed back.
-        repeat: how many words it takes, where it may be given again and again; else 0.
-    """
-
-    flags: str
-    value: str
-    help: str
-    kind: Callable[[str], Any] | tuple[str, ...] = str
-    default: Any = None
-    stored: bool = True
-    repeat: int = 0
-
-    @property
-    def name(self) -> str:
-        return next(flag[2:] for flag in self.flags.split() if flag.startswith("--"))
-
-    def add_to(self, group: Any) -> None:
-        """The row as argparse takes it."""
-        shared: dict[str, Any] = {"help": self.help, "dest": self.name.replace("-", "_")}
-        if not self.value:
-            shared |= {"action": "store_true"}
-        else:
-            shared |= {"metavar": self.value, "default": self.default}
-            if isinstance(self.kind, tuple):
-                shared["choices"] = self.kind
-            else:
-                shared["type"] = self.kind
-            if self.repeat:
-                shared["action"] = "append"
-            if self.repeat > 1:
-                shared |= {"nargs": self.repeat, "metavar": tuple(self.value.split())}
-        group.add_argument(*self.flags.split(), **shared)
 
 
 MODEL = (
@@ -296,7 +222,6 @@ OUTPUT = (
 )
 SPEED = (
     Option("--chunk", "N", "frames computed at a time: same clip, less memory", int),
-    Option("--stream", "", "a chunk (of 8) through all steps: its frames are written at once"),
     Option("--split-guidance", "", "guidance branches one after the other"),
     Option("--compile", "", "torch.compile: a slow start, then faster steps", stored=False),
     Option("--graph", "", "on a CUDA device, replay the steps as a CUDA graph", stored=False),
@@ -304,6 +229,13 @@ SPEED = (
         "--dtype", "TYPE", "auto (default), fp32, bf16 or fp16", ("auto", "fp32", "bf16", "fp16")
     ),
     Option("--device", "NAME", "auto (default), cpu, cuda, cuda:N or mps", stored=False),
+)
+STREAM = (
+    Option("--stream", "", "a chunk (of 8) through all steps: its frames are written at once"),
+    Option("--keep-state", "DIR", "what the next chunk needs, in files", Path, stored=False),
+    Option("--resume", "", "go on from --keep-state where there is one", stored=False),
+    Option("--host-state", "", "between chunks it lies in the host's memory", stored=False),
+    Option("--half-state", "", "and in half the bytes: close, and not exact"),
 )
 GROUPS = {
     "model": MODEL,
@@ -313,6 +245,7 @@ GROUPS = {
     "control": CONTROL,
     "output": OUTPUT,
     "speed and memory": SPEED,
+    "clips without end": STREAM,
 }
 NOTES = {
     "motion": """\

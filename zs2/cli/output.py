@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from zs2 import media
+from zs2.cli.state import belongs
 from zs2.cli.terminal import progress_bar, say
 from zs2.denoise import Order
 from zs2.device import peak_memory
@@ -31,11 +32,10 @@ class Output:
     order: Order
     fps: float
     settings: dict[str, object]
-    overwrite: bool = False
     preview: Path | None = None
     shown_by: Pipeline | None = None
 
-    def make(self, shot: Shot, path: Path) -> tuple[str, Tensor]:
+    def make(self, shot: Shot, path: Path, overwrite: bool) -> tuple[str, Tensor]:
         """Make and write a clip: a line that says what was made, and its first frame.
 
         Raises:
@@ -44,13 +44,18 @@ class Output:
         """
         began = time.monotonic()
         told = {**shot.settings[0], **self.order.settings, **self.settings, "fps": self.fps}
-        latents = self.pipe.run(shot, self.order, self.progress)
+        order = self.order
+        if isinstance(order, Stream):
+            order = replace(order, memory=replace(order.memory, told=belongs(told)))
+            if order.memory.folder is not None:
+                told["state"] = str(order.memory.folder)
+        latents = self.pipe.run(shot, order, self.progress)
         frames = Watched(self.pipe.decode(x[0]) for x in latents)
 
         def write(path: Path, parts: Iterable[Tensor]) -> Path:
-            return media.record(path, parts, shot.frames, self.fps, told, self.overwrite)
+            return media.record(path, parts, shot.frames, self.fps, told, overwrite)
 
-        if isinstance(self.order, Stream):
+        if isinstance(order, Stream):
             written = write(path, frames)
         else:  # elsewhere if it cannot be written where it should: it took long to make
             parts = [*frames]

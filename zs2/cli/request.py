@@ -15,6 +15,7 @@ from torch import Tensor
 from zs2.attention import FrameAttention
 from zs2.denoise import Whole
 from zs2.errors import InputError
+from zs2.memory import Memory
 from zs2.noise import NOISES, NoiseModel
 from zs2.pipeline import Feature
 from zs2.shots.edit import Edit
@@ -67,9 +68,15 @@ def check(args: argparse.Namespace, frames: int) -> None:
     needs = {"strength": "init", "invert": "init", "mask": "init", "image-cfg": "edit"}
     needs |= {"ip-adapter": "image", "image": "ip-adapter", "image-weight": "ip-adapter"}
     needs |= {"image-encoder": "ip-adapter", "preview-vae": "preview"}
-    given = {name.replace("_", "-"): value for name, value in vars(args).items()}
+    needs |= {"resume": "keep-state", "keep-state": "stream"}
+    needs |= {"host-state": "stream", "half-state": "stream"}
+    given = {
+        name.replace("_", "-")
+        for name, value in vars(args).items()
+        if value is not None and value is not False
+    }
     for option, other in needs.items():
-        if given[option] is not None and given[option] is not False and given[other] is None:
+        if option in given and other not in given:
             raise InputError(f"--{option} has no use without --{other}")
     for name in BY_FRAME:
         if (value := getattr(args, name)) is not None:
@@ -131,7 +138,8 @@ def order(args: argparse.Namespace) -> Whole | Stream:
     if args.graph:
         raise InputError("--graph has no use with --stream: leave one of the two out")
     chunk = Stream.chunk if args.chunk is None else args.chunk
-    return refused(lambda: Stream(chunk, together))
+    memory = Memory(args.host_state, args.half_state, args.keep_state)
+    return refused(lambda: Stream(chunk, together, memory))
 
 
 def features(

@@ -1,11 +1,11 @@
 """Control by pictures: edges, depths or poses say where things are (ControlNet, T2I-Adapter)."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zs2.attention import Share
 from zs2.clip_file import OWN
@@ -173,6 +173,11 @@ class Controlled:
             if isinstance(part.net, ControlNet):
                 condition = part.net.crossed(condition)
         return condition
+
+    def modules(self) -> Iterator[nn.Module]:
+        """The UNet's layers, then each net's."""
+        for net in (self.unet, *(part.net for part in self.parts)):
+            yield from net.modules()
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition, share: Share) -> Tensor:
         clips = len(condition.prompt)
