@@ -204,7 +204,9 @@ def test_states_are_a_streams(run, option):
 
 
 def alike(tmp_path, name, other):
-    return media.read_frames(tmp_path / name).equal(media.read_frames(tmp_path / other))
+    """But for rounding: chunks lie elsewhere after an end within one, so sums have another order."""
+    one, two = (media.read_frames(tmp_path / path).int() for path in (name, other))
+    return one.shape == two.shape and (one - two).abs().max() <= 1
 
 
 @pytest.mark.parametrize("kept", [True, False])
