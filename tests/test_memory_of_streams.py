@@ -204,7 +204,7 @@ def test_states_are_a_streams(run, option):
 
 
 def alike(tmp_path, name, other):
-    """But for rounding: chunks lie elsewhere after an end within one, so sums have another order."""
+    """But for rounding: after an end within a chunk the next ones are others, and so are sums."""
     one, two = (media.read_frames(tmp_path / path).int() for path in (name, other))
     return one.shape == two.shape and (one - two).abs().max() <= 1
 
