@@ -542,10 +542,12 @@ FILES: dict[str, File] = {
         None,
         {"encoder.block.0.layer.0.SelfAttention.q.weight": (4096, 4096)},
     ),
-    "esrgan": File("an ESRGAN upscaler", None, None, {"body.0.rdb1.conv1.weight": (32, 64, 3, 3)}),
+    "esrgan": File(
+        "an ESRGAN upscaler", Role.UPSCALER, None, {"body.0.rdb1.conv1.weight": (32, 64, 3, 3)}
+    ),
     "compact esrgan": File(
         "an ESRGAN upscaler",
-        None,
+        Role.UPSCALER,
         None,
         {"body.0.weight": (64, 3, 3, 3), "body.1.weight": (64,), "body.2.weight": (64, 64, 3, 3)},
     ),

@@ -45,6 +45,9 @@ def test_every_kind_says_what_it_is_and_what_to_do(told, name):
         assert not {"use", "fits"} & lines.keys()
         return
     command = shlex.split(lines["use"])
+    if file.role is Role.UPSCALER:
+        assert command == ["python", "-m", "zs2.enhance", "CLIP", "--esrgan", "x.safetensors"]
+        return
     assert command[:3] == ["python", "-m", "zs2.sample"]
     assert file.role.option in command
     assert any(word.startswith("x.safetensors") for word in command)

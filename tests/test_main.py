@@ -29,4 +29,7 @@ def test_commands_are_handed_their_words(capsys):
 
 def test_another_word_is_one_sentence(capsys):
     assert main(["smaple", "a ball"]) == 2
-    assert capsys.readouterr().err == "zs2: smaple is no command: use sample, extend, inspect\n"
+    assert (
+        capsys.readouterr().err
+        == "zs2: smaple is no command: use sample, extend, enhance, inspect\n"
+    )

@@ -10,6 +10,7 @@ from zs2.version import __version__
 COMMANDS = {
     "sample": "make a video from a prompt",
     "extend": "make more frames of a clip",
+    "enhance": "make a clip larger",
     "inspect": "say what a checkpoint is, or how a clip was made",
 }
 USAGE = [

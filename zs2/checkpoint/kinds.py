@@ -34,6 +34,7 @@ class Role(Enum):
     VAE = "a VAE", "--vae"
     IP_ADAPTER = "an IP-Adapter", "--ip-adapter"
     IMAGE_ENCODER = "a CLIP vision encoder", "--image-encoder"
+    UPSCALER = "an ESRGAN upscaler", "zs2 enhance --esrgan"
 
     def __init__(self, words: str, option: str) -> None:
         self.words, self.option = words, option

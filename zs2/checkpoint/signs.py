@@ -62,7 +62,7 @@ SIGNS: tuple[tuple[str, str, Role | str], ...] = (
     (
         "^conv_first. .RDB1. .rdb1. ^body.0.weight$&^body.1.weight$",
         "an ESRGAN upscaler",
-        "it enlarges finished pictures, with another program",
+        Role.UPSCALER,
     ),
     # What changes a model's weights.
     (".oft_R. .ia3_l$", "an OFT or IA3 of PEFT", "give LyCORIS' form of it, or a LoRA"),

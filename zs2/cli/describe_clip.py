@@ -22,6 +22,12 @@ def describe_clip(path: Path) -> Iterator[str]:
         again = path.with_name(f"{path.stem}-again{path.suffix or '.png'}")
         yield ""
         yield f"{command_line(settings)} {shell_quote(f'--output={again}')}"
+    if "esrgan" in settings:
+        larger = path.with_name(f"{path.stem}-again{path.suffix or '.png'}")
+        words = [str(settings.get("of")), f"--scale={settings.get('scale')}"]
+        words += [f"--esrgan={settings['esrgan']}", f"--output={larger}"]
+        yield ""
+        yield " ".join(map(shell_quote, ["python", "-m", "zs2.enhance", *words]))
 
 
 def command_line(settings: Mapping[str, object]) -> str:

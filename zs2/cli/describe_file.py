@@ -57,6 +57,7 @@ def details(path: Path, entries: Mapping[str, Entry], kind: Kind) -> Iterator[st
 
 
 FITS = {
+    Role.UPSCALER: "any picture or video",
     Role.VAE: "models of the family that it was made for; nothing in it tells which",
     Role.IMAGE_ENCODER: "the IP-Adapters that were trained with it",
 }
@@ -75,6 +76,8 @@ def use(path: Path, entries: Mapping[str, Entry], kind: Kind) -> str:
     if kind.role is None:
         return row("instead", kind.advice)
     file, prompt = shell_quote(str(path)), '"PROMPT"'
+    if kind.role is Role.UPSCALER:
+        return row("use", f"python -m zs2.enhance CLIP --esrgan {file}")
     if kind.role is Role.EMBEDDING:
         prompt = shell_quote(f"a picture of {_word(path, entries)}")
     if kind.role is Role.MODEL and kind.inputs == 8:

@@ -1,0 +1,108 @@
+"""`zs2 enhance`: a second pass of the clip's own model, or an upscaler for any clip."""
+
+import shlex
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from test_esrgan import COMPACT, random
+
+from zs2 import enhance, media, sample
+from zs2.cli.describe_clip import describe_clip
+from zs2.models.esrgan import CompactNet, upscale
+from zs2.shots.init import Init
+
+FRAMES = torch.randint(256, (3, 12, 16, 3), generator=torch.Generator().manual_seed(1)).byte()
+QUICK = ("a ball", "--frames", 3, "--steps", 4, "--seed", 3, "--lam", 0.02)
+
+
+@pytest.fixture
+def net(tmp_path):
+    made = random(CompactNet(COMPACT))
+    save_file(made.state_dict(), tmp_path / "net.safetensors")
+    return made
+
+
+def test_any_clip_is_enlarged_frame_by_frame(net, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    media.save(tmp_path / "a.webp", FRAMES, 5, {"prompt": "a ball", "frames": 3})
+    assert enhance.main(["a.webp", "--esrgan", "net.safetensors", "--scale", "3"]) == 0
+    assert "3 frames of 48x36, a-x3.webp" in capsys.readouterr().out
+    made, fps = media.read_clip(tmp_path / "a-x3.webp")
+    pictures = FRAMES.permute(0, 3, 1, 2) / 255
+    expected = torch.stack([upscale(net, x) for x in pictures]).permute(0, 2, 3, 1) * 255
+    assert (made.float() - expected).abs().max() <= 0.51  # rounded to whole numbers
+    assert fps == pytest.approx(5)
+    settings = media.read_settings(tmp_path / "a-x3.webp")
+    assert (settings["prompt"], settings["scale"], settings["of"]) == ("a ball", 3, "a.webp")
+    *_, line = describe_clip(tmp_path / "a-x3.webp")
+    words = shlex.split(line)
+    assert words[:3] == ["python", "-m", "zs2.enhance"]
+    assert enhance.main(words[3:]) == 0
+    assert media.read_frames(tmp_path / "a-x3-again.webp").equal(made)
+
+
+def test_any_scale_by_a_last_resize(net, tmp_path):
+    media.save(tmp_path / "a.png", FRAMES[:1], 8, {})
+    told = [str(tmp_path / "a.png"), "--esrgan", str(tmp_path / "net.safetensors")]
+    assert enhance.main([*told, "-o", str(tmp_path / "b.png")]) == 0
+    assert media.read_frames(tmp_path / "b.png").shape == (1, 24, 32, 3)
+
+
+def test_a_second_pass_starts_from_the_clip_at_its_new_size(run, tmp_path, random_pipe):
+    assert run(*QUICK, "-o", "a.png")[0] == 0
+    clip = media.read_frames(tmp_path / "a")
+    assert enhance.main(["a", "-o", "b.png", "--strength", "0.5"]) == 0
+    made = media.read_frames(tmp_path / "b")
+    assert made.shape == (3, 32, 32, 3)
+    from zs2.resize import covering
+
+    expected = random_pipe(
+        "a ball",
+        frames=3,
+        steps=4,
+        seed=3,
+        lam=0.02,
+        size=32,
+        features=[Init(covering(clip, 32, 32), 0.5)],
+    )
+    assert (made.int() - expected.frames.int()).abs().max() <= 1
+    # and it can be made again
+    *_, line = describe_clip(tmp_path / "b")
+    assert sample.main(shlex.split(line)[3:]) == 0
+    assert (media.read_frames(tmp_path / "b-again").int() - made.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a.gif", "--scale", "0"], "--scale must lie in 2..8, got 0"),
+        (["a.gif", "--scale", "9"], "--scale must lie in 2..8, got 9"),
+        (["a.gif"], "does not say how it was made: give --esrgan FILE"),
+        (["none.gif"], "none.gif does not exist"),
+        (["none.gif", "--esrgan", "net.safetensors"], "none.gif does not exist"),
+        (
+            ["a.gif", "--esrgan", "none.safetensors"],
+            "none.safetensors cannot be read",
+        ),
+        (["a.gif", "--esrgan", "lora.safetensors"], "is a LoRA, not an ESRGAN upscaler"),
+        (["a.gif", "--esrgan", "net.safetensors", "--strength", "1"], "the second pass's"),
+        (["a.gif", "--esrgan", "net.safetensors", "-o", "a.gif"], "a.gif exists already"),
+        (["a.gif", "--esrgan", "net.safetensors", "-o", "b.xyz"], "no known suffix"),
+        (["own.gif"], "cannot be made again: its noise"),
+        (["edited.gif"], "has no second pass"),
+    ],
+)
+def test_wrong_words_are_one_sentence(net, tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    media.save(tmp_path / "a.gif", FRAMES, 8, {})
+    told = {"prompt": "a", "size": "16x16"}
+    media.save(tmp_path / "own.gif", FRAMES, 8, {**told, "noise": "own"})
+    media.save(tmp_path / "edited.gif", FRAMES, 8, {**told, "edit": "x.gif"})
+    save_file({"lora_unet_mid_block.lora_up.weight": torch.zeros(2, 2)}, "lora.safetensors")
+    before = {path.name for path in tmp_path.iterdir()}
+    assert enhance.main(words) == 2
+    out = capsys.readouterr()
+    assert said in out.err
+    assert out.err.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == before

@@ -1,0 +1,149 @@
+"""A larger clip: python -m zs2.enhance CLIP --scale 2.
+
+With --esrgan FILE an upscaler enlarges each frame of any clip or picture. Without it, a clip of
+zs2's own is enlarged and then partly sampled again at its new size, with its own prompt and noise
+(a second pass), which finds detail that no upscaler can know.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from zs2 import sample
+from zs2.cli.describe_clip import command_line
+from zs2.cli.terminal import Parser, answer, print_anything, progress_bar, say
+from zs2.clip_file import OWN, read_settings
+from zs2.errors import InputError
+
+STRENGTH = 0.4
+"""Of the second pass: enough for detail, too little for another layout."""
+
+
+def second_pass(args: argparse.Namespace) -> list[str]:
+    """The words for `zs2.sample` that sample a clip again at its larger size.
+
+    Raises:
+        InputError: the clip is not zs2's, or its model cannot be asked again.
+    """
+    path: Path = args.path
+    settings = read_settings(path)
+    size = str(settings.get("size", "")).split("x")
+    if "prompt" not in settings or len(size) != 2 or not all(map(str.isdecimal, size)):
+        raise InputError(
+            f"{path} does not say how it was made: give --esrgan FILE, which enlarges any clip"
+        )
+    if own := [key for key, value in settings.items() if value == OWN and key != "init"]:
+        raise InputError(f"{path} cannot be made again: its {', '.join(own)} came from a program")
+    if settings.get("edit") or settings.get("method") == "text2video-zero":
+        raise InputError(f"{path} has no second pass, as it was edited or made by another method")
+    for key in ("state", "invert", "mask", "stream"):
+        settings.pop(key, None)
+    larger = "x".join(str(int(side) * args.scale) for side in size)
+    told = {
+        **settings,
+        "size": larger,
+        "init": str(path),
+        "strength": STRENGTH if args.strength is None else args.strength,
+    }
+    words = [*shlex.split(command_line(told))[3:], f"--output={output(args)}"]
+    return [*words, *(["--overwrite"] if args.overwrite else [])]
+
+
+def output(args: argparse.Namespace) -> Path:
+    path: Path = args.path
+    name = f"{path.stem}-x{args.scale}{path.suffix or '.png'}"
+    given: Path | None = args.output
+    return given or path.with_name(name)
+
+
+def with_esrgan(args: argparse.Namespace) -> None:
+    """Enlarge a clip frame by frame, and write it while that goes on.
+
+    Raises:
+        InputError: the clip or the upscaler cannot be used, or the file cannot be written.
+    """
+    import torch
+    from torch import Tensor
+
+    from zs2 import media
+    from zs2.checkpoint.esrgan import load_esrgan
+    from zs2.device import pick_device
+    from zs2.models.esrgan import upscale
+    from zs2.resize import covering
+
+    target = output(args)
+    frames, fps = media.read_clip(args.path)
+    media.check_output(target, len(frames), args.overwrite)
+    device = pick_device(args.device)
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    net = load_esrgan(args.esrgan, device, dtype)
+    height, width = (side * args.scale for side in frames.shape[1:3])
+    try:
+        settings = read_settings(args.path)
+    except InputError:  # not one of zs2's
+        settings = {}
+
+    def larger() -> Iterator[Tensor]:
+        for i, frame in enumerate(frames, start=1):
+            picture = frame.permute(2, 0, 1).to(device) / 255  # (3, H, W)
+            with torch.inference_mode():
+                made = upscale(net, picture)
+            pixels = (made * 255).round().byte().permute(1, 2, 0)[None].cpu()
+            yield covering(pixels, width, height)
+            progress_bar(i, len(frames))
+
+    told = {**settings, "of": str(args.path), "scale": args.scale, "esrgan": str(args.esrgan)}
+    written = media.record(target, larger(), len(frames), fps, told, args.overwrite)
+    answer(f"{len(frames)} frames of {width}x{height}, {written}")
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        prog="python -m zs2.enhance",
+        description="Make a clip larger, by a second pass of its model or by an upscaler.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("path", metavar="CLIP", type=Path, help="a clip; with --esrgan any")
+    parser.add_argument(
+        "--scale", metavar="N", type=int, default=2, help="times as wide and high, 2 (default) to 8"
+    )
+    parser.add_argument("--esrgan", metavar="FILE", type=Path, help="an ESRGAN upscaler")
+    parser.add_argument(
+        "--strength",
+        metavar="X",
+        type=float,
+        help=f"of the second pass, above 0 to 1 (default: {STRENGTH})",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: CLIP-xN")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    parser.add_argument("--device", metavar="NAME", default="auto", help="of the upscaler")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    print_anything()
+    try:
+        if not 2 <= args.scale <= 8:
+            raise InputError(f"--scale must lie in 2..8, got {args.scale}")
+        if args.esrgan is None:
+            return sample.main(second_pass(args))
+        if args.strength is not None:
+            raise InputError("--strength is the second pass's: leave it or --esrgan out")
+        with_esrgan(args)
+    except InputError as error:
+        say(error)
+        return 2
+    except OSError as error:
+        say(f"the clip was not written: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted: the frames that were finished are kept")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
