@@ -81,6 +81,7 @@ def diffusers_pipeline(name: str, pipe: Pipeline, copy: bool) -> Any:
             down_block_types=("DownEncoderBlock2D",) * levels,
             up_block_types=("UpDecoderBlock2D",) * levels,
         )
+    assert isinstance(weights.vae, VAE)
     vae.load_state_dict(weights.vae.state_dict(), assign=True)
     if copy:
         vae.to(memory_format=torch.contiguous_format)

@@ -3,6 +3,7 @@
 import torch
 
 from zs2.denoise import Whole
+from zs2.models.tiled_vae import TiledVAE
 from zs2.models.transformer import TransformerBlock
 from zs2.models.unet import UNet
 from zs2.stream import Stream
@@ -42,7 +43,10 @@ def clip_memory(
     live += 5 if controls else 0  # the sum of their residuals, of all sizes
     unet = live * activation + min(26 * activation, 256 << 20)
     pixels = h * w * factor * factor
-    vae = 9 * pixels * weights.vae.config.block_out_channels[0] * weights.vae.dtype.itemsize
+    drawn = pixels
+    if isinstance(weights.vae, TiledVAE):
+        drawn = min(pixels, (weights.vae.side * factor) ** 2)
+    vae = 9 * drawn * weights.vae.config.block_out_channels[0] * weights.vae.dtype.itemsize
     held = min(frames, order.chunk) if isinstance(order, Stream) else frames
     kept = held * (3 * pixels + 4 * 5 * channels * h * w)  # uint8; float32
     if held < frames:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from zs2.models.taesd import TAESD
 from zs2.models.text import Text
+from zs2.models.tiled_vae import TiledVAE
 from zs2.models.unet import UNet
 from zs2.models.vae import VAE
 from zs2.receipt import Receipt
@@ -48,7 +49,7 @@ class Weights:
 
     text: Text
     unet: UNet
-    vae: VAE | TAESD
+    vae: VAE | TAESD | TiledVAE
     schedule: Schedule
     defaults: Defaults
     name: str | None = None

@@ -4,8 +4,10 @@ import argparse
 
 from zs2.checkpoint.embedding import Embedding
 from zs2.checkpoint.lora import LoRA
+from zs2.checkpoint.tiles import Tiles
 from zs2.checkpoint.vae import OtherVAE
 from zs2.checkpoint.words import Words
+from zs2.cli.request import refused
 from zs2.weights import Adapter
 
 
@@ -23,4 +25,6 @@ def adapters(args: argparse.Namespace) -> list[Adapter]:
     made += [Embedding(file) for file in args.embedding or ()]
     if args.prompt_weights is not None or args.clip_skip is not None:
         made.append(Words(args.prompt_weights, args.clip_skip))
+    if args.tile is not None:
+        made.append(refused(lambda: Tiles(args.tile)))
     return made

@@ -223,6 +223,7 @@ OUTPUT = (
 SPEED = (
     Option("--chunk", "N", "frames computed at a time: same clip, less memory", int),
     Option("--split-guidance", "", "guidance branches one after the other"),
+    Option("--tile", "PIXELS", "decode in tiles, as 512: large frames in little memory", int),
     Option("--compile", "", "torch.compile: a slow start, then faster steps", stored=False),
     Option("--graph", "", "on a CUDA device, replay the steps as a CUDA graph", stored=False),
     Option(
