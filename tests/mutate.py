@@ -173,7 +173,7 @@ MUTATIONS = [
             ("min(start + self.chunk, shot.frames)", "start + self.chunk"),
             ("step == steps)", "step == 1)"),
             ("number * steps + step, ", "step, "),
-            ("predictor(x, t, start, kept[call])", "predictor(x, t, 0, kept[call])"),
+            ("predictor(x, t, start, states)", "predictor(x, t, 0, states)"),
         ],
     ),
     (
@@ -1196,6 +1196,77 @@ MUTATIONS = [
         [
             ("        raise made.error\n", "        pass\n"),
             ("                if number == 0:\n", "                if True:\n"),
+        ],
+    ),
+    (
+        "memory.py",
+        "memory_of_streams",
+        [
+            ("x.device, dtype)", "x.device, torch.float32)"),
+            ("lambda x: x.to(device, torch.float32)", "lambda x: x"),
+            ("if found.get(key) != wanted.get(key):", "if False:"),
+            ("sorted({*found, *wanted})", "sorted(found)"),
+            ("start += tensors", "start += 1 or tensors"),
+            (
+                "        os.replace(part, path)\n",
+                "        os.replace(part, path.with_suffix('.x'))\n",
+            ),
+            ("        check_told(self.folder, told, self.told)\n", ""),
+        ],
+    ),
+    (
+        "cli/state.py",
+        "memory_of_streams",
+        [
+            ("if told is not None and not args.resume:", "if False:"),
+            ("args.seed = told.get", "_ = told.get"),
+            ("if told is None or not target.exists():", "if not target.exists():"),
+            ('("prompt", "seed", "model")', "()"),
+        ],
+    ),
+    (
+        "extend.py",
+        "memory_of_streams",
+        [
+            ("if frames <= now:", "if False:"),
+            ('if settings.get("noise") == "loop":', "if False:"),
+            ('{**settings, "frames": frames}', "settings"),
+        ],
+    ),
+    (
+        "enhance.py",
+        "enhance",
+        [
+            (
+                "picture = frame.permute(2, 0, 1).to(device) / 255",
+                "picture = frame.permute(2, 0, 1) / 256",
+            ),
+            ("int(side) * args.scale", "int(side)"),
+            ("if not 2 <= args.scale <= 8:", "if False:"),
+            ("if args.strength is not None:", "if False:"),
+        ],
+    ),
+    (
+        "models/esrgan.py",
+        "esrgan",
+        [
+            ("return x + SHARE * self.conv5(maps)", "return x + self.conv5(maps)"),
+            (
+                "F.pixel_shuffle(self.body(x), scale) + larger",
+                "F.pixel_shuffle(self.body(x), scale)",
+            ),
+            ("SLOPE = 0.2", "SLOPE = 0.1"),
+            ("-width % self.fold", "0"),
+            ("s * (top - t)", "0"),
+        ],
+    ),
+    (
+        "models/tiled_vae.py",
+        "tiled_vae",
+        [
+            ("step = side - side // 4", "step = side"),
+            ("made * fine.to(x.device)", "made"),
+            ("min(i * step, max(0, length - side))", "i * step"),
         ],
     ),
     (
