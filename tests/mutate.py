@@ -1163,9 +1163,20 @@ MUTATIONS = [
         [
             ("first + i) for prompt", "first) for prompt"),
             ("if args.skip_existing and", "if False and"),
-            ("if needed > 4 * free:", "if False:"),
             ("media.check_output(path, 1, args.overwrite)", "pass"),
             ("if len(set(taken)) < len(taken):", "if False:"),
+        ],
+    ),
+    (
+        "cli/room.py",
+        "cli_room sample",
+        [
+            ("if needed > 4 * free:", "if False:"),
+            ("if way.needed <= room:", "if True:"),
+            ("int(most) - model_memory(self.pipe.weights)", "int(most)"),
+            ("together=both and self.order.together", "together=both"),
+            ("(True,) if asked.split_guidance else (True, False)", "(True,)"),
+            ("(None,) if tiled else (None, *TILES)", "(None,)"),
         ],
     ),
     (
@@ -1216,7 +1227,7 @@ MUTATIONS = [
     ),
     (
         "cli/state.py",
-        "memory_of_streams",
+        "memory_of_streams sample",
         [
             ("if told is not None and not args.resume:", "if False:"),
             ("args.seed = told.get", "_ = told.get"),

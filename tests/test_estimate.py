@@ -7,11 +7,15 @@ import pytest
 import torch
 
 from zs2.denoise import Whole
-from zs2.estimate import clip_memory
+from zs2.estimate import clip_memory, model_memory, state_memory
+from zs2.models.tiled_vae import TiledVAE
+from zs2.models.unet import UNet
 from zs2.models.unet_config import UNetConfig
 from zs2.models.vae import VAEConfig
+from zs2.stream import Stream
 
 LATENT = (4, 64, 64)
+MIB = 2**20
 FRAME = 3 * 512 * 512 + 4 * 5 * 4 * 64 * 64  # what is kept of each: its pixels, five latents
 
 
@@ -63,3 +67,48 @@ def test_a_controls_residuals_are_as_large_as_the_unets_maps(memory, random_pipe
     own = 16 * 3 * 512 * 512 + activation // 2
     assert memory(16, controls=1) == memory(16) + 5 * activation + own
     assert memory(16, controls=2) == memory(16, controls=1) + own
+
+
+@pytest.fixture(scope="module")
+def sd15():
+    with torch.device("meta"):
+        return UNet(UNetConfig())
+
+
+def test_a_state_of_sd_15(sd15):
+    """One row a position of each of 16 layers: 11.5 million values at 512 pixels, float32."""
+    values = 2 * 4096 * 320 + 2 * 1024 * 640 + 2 * 256 * 1280 + 64 * 1280
+    values += 3 * 256 * 1280 + 3 * 1024 * 640 + 3 * 4096 * 320
+    assert state_memory(sd15, LATENT) == 4 * values
+    assert round(2 * 4 * values / 1e6) == 92
+
+
+def test_a_stream_keeps_a_chunk_and_the_states_of_every_step(sd15, random_pipe):
+    weights = replace(random_pipe.weights, unet=sd15, vae=Network(VAEConfig()))
+
+    def told(frames, order, steps=50):
+        cpu = torch.device("cpu")
+        return clip_memory(weights, torch.bfloat16, cpu, frames, LATENT, order, steps=steps)
+
+    states = 2 * 50 * state_memory(sd15, LATENT)
+    assert told(1000, Stream(8)) == told(8, Whole()) + states
+    assert told(1000, Stream(8)) == told(2000, Stream(8))
+    assert told(1000, Stream(8), 25) == told(8, Whole()) + states // 2
+    assert told(8, Stream(8)) == told(8, Whole())
+
+
+def test_a_tile_takes_what_its_pixels_take(memory, random_pipe):
+    tiled = replace(random_pipe.weights, unet=Network(UNetConfig()))
+    vae = TiledVAE(Network(VAEConfig()), 32)  # 256 pixels
+    told = clip_memory(
+        replace(tiled, vae=vae), torch.bfloat16, torch.device("cpu"), 1, LATENT, Whole()
+    )
+    assert told < memory(1) / 2
+
+
+def test_a_models_bytes(random_pipe):
+    weights = random_pipe.weights
+    whole = model_memory(weights)
+    networks = (weights.unet, weights.vae, weights.text.towers[0].encoder)
+    assert whole == sum(4 * p.numel() for net in networks for p in net.parameters())
+    assert model_memory(replace(weights, vae=TiledVAE(weights.vae, 8))) == whole

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from zs2 import media
-from zs2.cli import make
 from zs2.cli.output import Watched
+from zs2.cli.room import Room
 from zs2.metrics import motion
 from zs2.stream import Stream
 
@@ -148,7 +148,7 @@ def test_a_stream_is_the_same_clip(run, tmp_path, suffix):
 
 def test_a_stream_takes_eight_frames_at_a_time(run, monkeypatch):
     seen = []
-    monkeypatch.setattr(make, "announce", lambda *args: seen.append(args[4]))
+    monkeypatch.setattr(Room, "announce", lambda room: seen.append(room.order))
     assert run(*QUICK, "--stream", "-o", "a.gif")[0] == 0
     assert seen == [Stream(8)]
 

@@ -11,7 +11,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 from zs2 import media, sample
 from zs2.attention import FrameAttention
-from zs2.cli import make, terminal
+from zs2.cli import make, room, terminal
 from zs2.denoise import Whole
 from zs2.noise import DependencyNoise, LoopNoise, MixedNoise
 from zs2.samplers import ddim, unipc
@@ -294,7 +294,7 @@ def test_a_long_prompt_makes_a_name_that_fits(run, tmp_path):
 
 
 def test_more_memory_than_there_is_is_said_before_sampling(run, monkeypatch):
-    monkeypatch.setattr(make, "free_memory", lambda _: 3 << 20)
+    monkeypatch.setattr(room, "free_memory", lambda _: 3 << 20)
     status, _, err = run("a ball", "--frames", 8, "-o", "a.gif")
     assert status == 0
     assert err == (
@@ -306,7 +306,7 @@ def test_more_memory_than_there_is_is_said_before_sampling(run, monkeypatch):
 
 
 def test_memory_that_can_never_do_is_refused(run, monkeypatch, tmp_path):
-    monkeypatch.setattr(make, "free_memory", lambda _: 1 << 20)
+    monkeypatch.setattr(room, "free_memory", lambda _: 1 << 20)
     status, _, err = run("a ball", "--frames", 8, "-o", "a.gif")
     assert (status, err.count("\n")) == (2, 1)
     assert "0.00098 GiB are free" in err

@@ -56,6 +56,13 @@ def clip_memory(
     return max(unet, vae) + kept
 
 
+def model_memory(weights: Weights) -> int:
+    """Bytes of a model's tensors."""
+    vae = weights.vae.vae if isinstance(weights.vae, TiledVAE) else weights.vae
+    networks = [weights.unet, vae, *(tower.encoder for tower in weights.text.towers)]
+    return sum(p.numel() * p.element_size() for net in networks for p in net.parameters())
+
+
 def state_memory(unet: UNet, latent: tuple[int, int, int]) -> int:
     """Bytes that a chunk hands to the next in one step and branch, float32 (see `zs2.attention`).
 

@@ -3,7 +3,6 @@
 import argparse
 import re
 import secrets
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,19 +15,14 @@ from zs2.cli import control, image_prompt, inputs, request, state, words
 from zs2.cli.adapters import adapters
 from zs2.cli.options import CONTROL, PROMPT_AT, SOURCE
 from zs2.cli.output import Output
+from zs2.cli.room import LESS_MEMORY, Room
 from zs2.cli.sheet import write_sheet
 from zs2.cli.terminal import answer, say
-from zs2.denoise import Whole
-from zs2.device import compile_failed, free_memory, out_of_memory, pick_device
+from zs2.device import compile_failed, out_of_memory, pick_device
 from zs2.errors import InputError, NumericalError
-from zs2.estimate import clip_memory
 from zs2.pipeline import Feature, Pipeline, load
 from zs2.samplers import SAMPLERS
-from zs2.stream import Stream
-from zs2.timeline import per_frame
 from zs2.weights import SMALL
-
-LESS_MEMORY = "try a smaller --size, fewer frames at a time (--chunk 2), or --split-guidance"
 
 
 def make(args: argparse.Namespace) -> int:
@@ -89,7 +83,11 @@ def run(args: argparse.Namespace) -> None:
     words.warn_of_unused(args, prompts, pipe.weights)
     nets = control.load(controls, pipe)
     size = inputs.clip_size(args, leading, pipe)
-    announce(pipe, args, frames, size, order, len(controls))
+    clip = Room(pipe, args, frames, size, len(controls), order)
+    if args.max_memory is not None:
+        clip = clip.fitted(args.max_memory)
+    clip.announce()
+    pipe, order = clip.pipe, clip.order
     shown = None if given is None else inputs.fitted(given, frames, size)
     mask = None if stencil is None else inputs.mask(stencil, frames, size)
     steered: list[Feature] = [
@@ -199,41 +197,3 @@ def words_of(prompt: str) -> str:
     """A prompt as a part of a file's name, which holds 255 bytes in all."""
     words = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:60]
     return words.encode()[:200].decode(errors="ignore").rstrip("-") or "clip"
-
-
-def announce(
-    pipe: Pipeline,
-    args: argparse.Namespace,
-    frames: int,
-    size: tuple[int, int],
-    order: Whole | Stream,
-    controls: int = 0,
-) -> None:
-    """Say how much memory a clip will take, always if that is more than there is.
-
-    Raises:
-        InputError: it is so much more that the system would end the program.
-    """
-    defaults = pipe.weights.defaults
-    guided = per_frame("cfg", defaults.cfg if args.cfg is None else args.cfg, frames)
-    branches = 3 if args.edit else 1 if all(x == 1 for x in guided) else 2
-    needed = clip_memory(
-        pipe.weights,
-        pipe.dtype,
-        pipe.device,
-        frames,
-        pipe.latent_shape(size),
-        order,
-        branches,
-        controls,
-        args.steps or defaults.steps,
-    )
-    free = free_memory(pipe.device)
-    sentence = f"a clip takes about {needed / 2**30:.2g} GiB beside the model"
-    if free is not None and needed > free:
-        sentence = f"{sentence}, {free / 2**30:.2g} GiB are free: {LESS_MEMORY}"
-        if needed > 4 * free:  # the estimate is not that far off
-            raise InputError(sentence)
-        say(sentence)
-    elif sys.stderr.isatty():
-        say(sentence)

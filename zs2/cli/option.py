@@ -8,6 +8,8 @@ from typing import Any
 
 from zs2.timeline import Keyframes, PerFrame
 
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+
 
 def values(text: str) -> PerFrame:
     """One number for all frames, numbers with commas between, or key frames "0:(0), 24:(0.1)"."""
@@ -32,6 +34,16 @@ def size(text: str) -> tuple[int, int]:
     if min(sides) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size: give pixels as 512 or 768x512")
     return sides
+
+
+def limit(text: str) -> int | str:
+    """The bytes of "6GB", "500 MiB" or a number; "auto" as it is."""
+    if text == "auto":
+        return text
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", text.strip().upper())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: give it as 6GB, 800MB, or auto")
+    return int(float(match[1]) * UNITS[match[2] or ""])
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ turns it back into the command line. To add one, add a row, and use it where it 
 
 from pathlib import Path
 
-from zs2.cli.option import Option, size, values
+from zs2.cli.option import Option, limit, size, values
 from zs2.cli.terminal import Help, Parser
 from zs2.version import __version__
 
@@ -224,6 +224,13 @@ SPEED = (
     Option("--chunk", "N", "frames computed at a time: same clip, less memory", int),
     Option("--split-guidance", "", "guidance branches one after the other"),
     Option("--tile", "PIXELS", "decode in tiles, as 512: large frames in little memory", int),
+    Option(
+        "--max-memory",
+        "SIZE",
+        "choose these three so that model and clip fit, as 6GB; auto: what is free",
+        limit,
+        stored=False,
+    ),
     Option("--compile", "", "torch.compile: a slow start, then faster steps", stored=False),
     Option("--graph", "", "on a CUDA device, replay the steps as a CUDA graph", stored=False),
     Option(
