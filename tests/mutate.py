@@ -24,12 +24,11 @@ ROOT = Path(__file__).parents[1]
 MUTATIONS = [
     (
         "attention.py",
-        "pipeline unet",
+        "pipeline unet attention",
         [
-            (
-                'mu = [0.0, *per_frame("mu", self.mu, frames)[1:]]',
-                'mu = per_frame("mu", self.mu, frames)',
-            ),
+            ("mu[first] = 0.0", "pass"),
+            ("range(0, frames, self.segment or frames)", "range(1)"),
+            ('whole("segment", self.segment, 2)', "pass"),
             ("if any(mu) else None", "if mu else None"),
             ("if any(mu) else None", "if all(mu) else None"),
             ("self.before.get(norm) if self.before else None", "None"),

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from zs2.checkpoint.esrgan import load_esrgan
 from zs2.errors import InputError
-from zs2.models.esrgan import CompactConfig, CompactNet, RRDBConfig, RRDBNet, upscale
+from zs2.models.esrgan import CompactConfig, CompactNet, DenseBlock, RRDBConfig, RRDBNet, upscale
 
 DATA = next(filter(Path.is_dir, (p / "shared/data" for p in Path(__file__).parents)), None)
 CPU = torch.device("cpu")
@@ -117,3 +117,25 @@ def test_other_files_are_one_sentence(tmp_path, tensors, words):
     with pytest.raises(InputError, match=words) as caught:
         load_esrgan(path, CPU, torch.float32)
     assert "\n" not in str(caught.value)
+
+
+def test_a_body_of_zeros_leaves_the_nearest_pixels():
+    net = CompactNet(COMPACT)
+    for parameter in net.parameters():
+        parameter.data.zero_()
+    shown = picture()
+    enlarged = shown.repeat_interleave(3, 1).repeat_interleave(3, 2)
+    torch.testing.assert_close(net(shown[None])[0], enlarged)
+
+
+def test_a_dense_block_by_hand():
+    """Of one channel, where every convolution adds up the middle pixels of all maps so far."""
+    block = random(DenseBlock(1, 1))
+    for parameter in block.parameters():
+        parameter.data.zero_()
+        if parameter.ndim == 4:
+            parameter.data[..., 1, 1] = 1
+    x = torch.tensor([1.0, -1.0]).reshape(1, 1, 1, 2)
+    # 1, 1, 2, 4, 8 add up to 16; -1, -.2, -.24, -.288, -.3456 to -2.0736; then 0.2 of each.
+    expected = torch.tensor([1 + 0.2 * 16, -1 - 0.2 * 2.0736]).reshape(1, 1, 1, 2)
+    torch.testing.assert_close(block(x), expected)

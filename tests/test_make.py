@@ -44,6 +44,11 @@ def test_every_prompt_is_made_with_every_seed(run, tmp_path):
     ]
 
 
+def test_a_clip_knows_its_rate(run, tmp_path):
+    assert run("a ball", "--frames", 2, "--fps", 12, "--steps", 1, "-o", "x.gif")[0] == 0
+    assert media.read_settings(tmp_path / "x.gif")["fps"] == 12
+
+
 def test_what_is_there_is_skipped_when_asked(run, tmp_path):
     said = ("a ball", "--frames", 2, "--count", 2, "--seed", 1, "--steps", 1, "-o", "x.png")
     assert run(*said)[0] == 0

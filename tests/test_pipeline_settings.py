@@ -66,6 +66,7 @@ def test_settings_tell_what_was_done(random_pipe):
         "noise": "mixed",
         "alpha": 0.9,
         "mu": 0.98,
+        "segment": None,
         "sampler": "ddim",
         "schedule": "leading",
         "rng": "zs2",

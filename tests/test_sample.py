@@ -298,7 +298,7 @@ def test_more_memory_than_there_is_is_said_before_sampling(run, monkeypatch):
     status, _, err = run("a ball", "--frames", 8, "-o", "a.gif")
     assert status == 0
     assert err == (
-        "zs2: a clip takes about 0.0049 GiB beside the model, 0.0029 GiB are free: try a smaller "
+        "zs2: a clip takes about 5 MiB beside the model, 3 MiB are free: try a smaller "
         "--size, fewer frames at a time (--chunk 2), or --split-guidance\n"
     )
     _, _, err = run("a ball", "--frames", 8, "-o", "b.gif", "--chunk", 1, "--split-guidance")
@@ -309,7 +309,7 @@ def test_memory_that_can_never_do_is_refused(run, monkeypatch, tmp_path):
     monkeypatch.setattr(room, "free_memory", lambda _: 1 << 20)
     status, _, err = run("a ball", "--frames", 8, "-o", "a.gif")
     assert (status, err.count("\n")) == (2, 1)
-    assert "0.00098 GiB are free" in err
+    assert "1 MiB are free" in err
     assert not list(tmp_path.iterdir())
 
 

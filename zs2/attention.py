@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from zs2.kernels.norm_momentum_scan import norm_momentum_scan
-from zs2.timeline import PerFrame, check_range, per_frame
+from zs2.timeline import PerFrame, check_range, per_frame, whole
 
 State = dict[nn.Module, Tensor]
 """What one chunk of frames hands to the next: the last scanned row of each layer, by its norm,
@@ -32,25 +32,33 @@ class FrameAttention:
     Attributes:
         mu: momentum in 0..1, of all frames or one each. 0 is self-attention, each frame by itself
             as in the image model; 1 is cross-frame attention to the clip's first frame.
+        segment: every so many frames the average begins anew, as in the paper's longer clips,
+            which are made one after the other; None is one average for all frames.
 
     Raises:
-        ValueError: a value outside 0..1.
+        ValueError: a value outside 0..1, or a segment below 2 frames.
     """
 
     mu: PerFrame = 0.98
+    segment: int | None = None
 
     def __post_init__(self) -> None:
         check_range("mu", self.mu, 1)
+        if self.segment is not None:
+            whole("segment", self.segment, 2)
 
     def momenta(self, frames: int, device: torch.device | str = "cpu") -> Tensor | None:
         """The momentum of each of F frames, [F]; None where no frame takes from another.
 
-        The first frame has none before it: its momentum is 0, whatever was told.
+        The first frame, of the clip or a segment, has none before it: its momentum is 0, whatever
+        was told.
 
         Raises:
             ValueError: mu is a sequence of another length.
         """
-        mu = [0.0, *per_frame("mu", self.mu, frames)[1:]]
+        mu = per_frame("mu", self.mu, frames)
+        for first in range(0, frames, self.segment or frames):
+            mu[first] = 0.0
         return torch.tensor(mu, device=device) if any(mu) else None
 
 

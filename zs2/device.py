@@ -59,6 +59,11 @@ def name_of(dtype: torch.dtype) -> str:
     return next((name for name, kind in DTYPES.items() if kind == dtype), str(dtype))
 
 
+def in_words(size: int) -> str:
+    """So many bytes, in two digits."""
+    return f"{size / 2**30:.2g} GiB" if size >= 2**27 else f"{size / 2**20:.2g} MiB"
+
+
 def check_room(model: str, values: int, dtype: torch.dtype, device: torch.device) -> None:
     """Refuse a model that the memory cannot hold, and tell of one that fills a quarter of it.
 
@@ -69,8 +74,8 @@ def check_room(model: str, values: int, dtype: torch.dtype, device: torch.device
     if free is None or needed <= free / 4:
         return
     sentence = (
-        f"{model} takes {needed / 2**30:.2g} GiB in {name_of(dtype)}, and {free / 2**30:.2g} GiB "
-        f"are free on {device}"
+        f"{model} takes {in_words(needed)} in {name_of(dtype)}, and {in_words(free)} are free on "
+        f"{device}"
     )
     if needed <= free:
         warnings.warn(sentence, stacklevel=3)

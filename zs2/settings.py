@@ -36,6 +36,7 @@ def of_method(noise: NoiseModel, attention: FrameAttention, sampler: Sampler) ->
         "noise": next((name for name, kind in NOISES.items() if type(noise) is kind), OWN),
         **{key: plain(getattr(noise, key)) for key in held},
         "mu": plain(attention.mu),
+        "segment": plain(attention.segment),
         "sampler": next((name for name, kind in SAMPLERS.items() if sampler is kind), OWN),
     }
 

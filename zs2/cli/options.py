@@ -109,6 +109,9 @@ MOTION = (
         "(default: 0.95)",
         values,
     ),
+    Option(
+        "--segment", "M", "attention begins anew every M frames, as in the paper's long clips", int
+    ),
     Option("--loop", "", "the last frame leads back to the first", stored=False),
     PROMPT_AT,
     Option(
@@ -227,7 +230,7 @@ SPEED = (
     Option(
         "--max-memory",
         "SIZE",
-        "choose these three so that model and clip fit, as 6GB; auto: what is free",
+        "choose the above to fit, as 6GB for model and clip; auto: what is free",
         limit,
         stored=False,
     ),

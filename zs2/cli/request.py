@@ -119,7 +119,7 @@ def noise(args: argparse.Namespace) -> NoiseModel:
     given = {o: getattr(args, o) for o in OF_NOISE if getattr(args, o) is not None}
     unused = given.keys() - {f.name for f in fields(kind)}
     if args.method:
-        unused |= {o for o in ("noise", "mu", *given) if getattr(args, o) is not None}
+        unused |= {o for o in ("noise", "mu", "segment", *given) if getattr(args, o) is not None}
     if unused:
         raise InputError(f"--{min(unused)} has no use with {beside}: leave one of the two out")
     return refused(lambda: kind(**given))
@@ -127,7 +127,10 @@ def noise(args: argparse.Namespace) -> NoiseModel:
 
 def attention(args: argparse.Namespace) -> FrameAttention | None:
     """How frames share attention; None where it is left to what goes with the noise."""
-    return None if args.mu is None else refused(lambda: FrameAttention(args.mu))
+    if args.segment is not None and (args.loop or args.noise == "loop"):
+        raise InputError("--segment would tear a loop: leave one of the two out")
+    given = {name: v for name in ("mu", "segment") if (v := getattr(args, name)) is not None}
+    return refused(lambda: FrameAttention(**given)) if given else None
 
 
 def order(args: argparse.Namespace) -> Whole | Stream:

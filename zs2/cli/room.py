@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from zs2.checkpoint.tiles import Tiles
 from zs2.cli.terminal import say
 from zs2.denoise import Whole
-from zs2.device import free_memory
+from zs2.device import free_memory, in_words
 from zs2.errors import InputError
 from zs2.estimate import clip_memory, model_memory
 from zs2.models.tiled_vae import TiledVAE
@@ -84,14 +84,14 @@ class Room:
         least: Room | None = None
         for way in self.ways():
             if way.needed <= room:
-                say(f"--max-memory: {way.words()}, about {way.needed / 2**30:.2g} GiB")
+                say(f"--max-memory: {way.words()}, about {in_words(way.needed)}")
                 return way
             if least is None or way.needed < least.needed:
                 least = way
         assert least is not None
         raise InputError(
-            f"one frame at a time takes {least.needed / 2**30:.2g} GiB beside the model, and "
-            f"--max-memory leaves {max(0, room) / 2**30:.2g}: give more, or a smaller --size"
+            f"one frame at a time takes {in_words(least.needed)} beside the model, and "
+            f"--max-memory leaves {in_words(max(0, room))}: give more, or a smaller --size"
         )
 
     def words(self) -> str:
@@ -108,9 +108,9 @@ class Room:
             InputError: it is so much more that the system would end the program.
         """
         free, needed = free_memory(self.pipe.device), self.needed
-        sentence = f"a clip takes about {needed / 2**30:.2g} GiB beside the model"
+        sentence = f"a clip takes about {in_words(needed)} beside the model"
         if free is not None and needed > free:
-            sentence = f"{sentence}, {free / 2**30:.2g} GiB are free: {LESS_MEMORY}"
+            sentence = f"{sentence}, {in_words(free)} are free: {LESS_MEMORY}"
             if needed > 4 * free:  # the estimate is not that far off
                 raise InputError(sentence)
             say(sentence)
