@@ -294,6 +294,36 @@ def sample_in_brief(result: Result) -> str:
     )
 
 
+def memory_taken(result: Result) -> str:
+    rows = [
+        [
+            f"`{row['setting']}`",
+            f"{row['estimate'] / 1e6:.0f} MB",
+            f"{row['peak'] / 1e6:.0f} MB",
+            f"{row['estimate'] / row['peak'] - 1:+.0%}",
+        ]
+        for row in result["estimates"]
+    ]
+    return (
+        "**Memory over the length of a clip** (the small model with all that a process takes, a clip "
+        f"written as mp4).\n\n![Memory over frames]({Path(memory_path(result)).name})\n\n"
+        "**Memory that is told before** a clip is made, beside the model (SD 1.5's shapes).\n\n"
+        + table(["setting", "estimate", "peak", "difference"], rows)
+    )
+
+
+def memory_path(result: Result) -> str:
+    return f"docs/memory-{slug(result['device'])}.svg"
+
+
+def memory_plot(result: Result) -> str:
+    lines = {
+        name: [(n, size / 1e6) for n, size in zip(result["frames"], sizes, strict=True)]
+        for name, sizes in result["lengths"].items()
+    }
+    return svg(("frames", "MB", lines))
+
+
 BRIEF = {"judge": judge, "inertia": inertia_in_brief, "sample": sample_in_brief}
 SECTIONS = {
     "judge": judge,
@@ -304,6 +334,7 @@ SECTIONS = {
     "noise": noise,
     "sample": sample,
     "growth": growth,
+    "memory": memory_taken,
 }
 
 
@@ -329,6 +360,8 @@ def files() -> dict[Path, str]:
     for results in machines:
         if "growth" in results:
             made[ROOT / plot_path(results["growth"])] = growth_plot(results["growth"])
+        if "memory" in results:
+            made[ROOT / memory_path(results["memory"])] = memory_plot(results["memory"])
     before, rest = readme.read_text("utf-8").split(BEGIN)
     made[readme] = "\n\n".join([before + BEGIN, *brief, END + rest.split(END)[1]])
     made[ROOT / "docs/results.md"] = "\n\n".join(full) + "\n"
