@@ -305,8 +305,8 @@ def memory_taken(result: Result) -> str:
         for row in result["estimates"]
     ]
     return (
-        "**Memory over the length of a clip** (the small model with all that a process takes, a clip "
-        f"written as mp4).\n\n![Memory over frames]({Path(memory_path(result)).name})\n\n"
+        "**Memory over the length of a clip** (the small model, with all that a process takes; "
+        f"clips are written as mp4).\n\n![Memory over frames]({Path(memory_path(result)).name})\n\n"
         "**Memory that is told before** a clip is made, beside the model (SD 1.5's shapes).\n\n"
         + table(["setting", "estimate", "peak", "difference"], rows)
     )
