@@ -1,7 +1,7 @@
 """What a network is told besides the latents and their noise level."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -41,15 +41,22 @@ class Condition:
 
     def at(self, start: int, stop: int) -> "Condition":
         """The condition of frames start .. stop-1."""
+        return self.over_frames(lambda x: x[:, start:stop])
+
+    def over_frames(self, change: Callable[[Tensor], Tensor]) -> "Condition":
+        """The condition with every tensor changed that differs by frame, [B, F, ...]."""
+
+        def changed(x: Tensor | None, per_frame: int) -> Tensor | None:
+            return change(x) if x is not None and x.ndim == per_frame else x
+
         return replace(
             self,
-            prompt=_cut(self.prompt, 4, start, stop),
-            channels=None if self.channels is None else self.channels[:, start:stop],
-            added=None if self.added is None else _cut(self.added, 3, start, stop),
-            guidance=None if self.guidance is None else _cut(self.guidance, 3, start, stop),
+            prompt=change(self.prompt) if self.prompt.ndim == 4 else self.prompt,
+            channels=changed(self.channels, 5),
+            added=changed(self.added, 3),
+            guidance=changed(self.guidance, 3),
             control=tuple(
-                tuple(x[:, start:stop] if x.shape[1] > 1 else x for x in maps)
-                for maps in self.control
+                tuple(change(x) if x.shape[1] > 1 else x for x in maps) for maps in self.control
             ),
         )
 
@@ -117,11 +124,6 @@ def as_long(prompts: Sequence[Tensor]) -> list[Tensor]:
         p if n == tokens else p.repeat(*[1] * (p.ndim - 2), tokens // n, 1)
         for p, n in zip(prompts, lengths, strict=True)
     ]
-
-
-def _cut(x: Tensor, per_frame: int, start: int, stop: int) -> Tensor:
-    """Some frames of what has `per_frame` dimensions where it differs by frame."""
-    return x[:, start:stop] if x.ndim == per_frame else x
 
 
 def _joined(parts: list[Tensor], per_frame: int) -> Tensor:

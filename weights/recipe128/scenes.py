@@ -304,9 +304,12 @@ def _things(
         lit_u, lit_v = u, v
         u, v = cos * u - sin * v, sin * u + cos * v
         u = torch.where(facing_left, -u, u)
-        sdf = torch.stack([SHAPES[t](u, v) for t in THINGS], dim=1)
         kind = torch.tensor([THINGS.index(s.thing) for s in scenes])
-        sdf = sdf[torch.arange(len(scenes)), kind] * radius / pixel  # in pixels, inside below 0
+        sdf = torch.empty_like(u)
+        for number_of, thing in enumerate(THINGS):
+            same = kind == number_of
+            sdf[same] = SHAPES[thing](u[same], v[same])
+        sdf = sdf * radius / pixel  # in pixels, inside below 0
 
         # Pattern in the thing's own frame: the second colour takes a third at most.
         across = lean.cos() * u + lean.sin() * v

@@ -54,7 +54,7 @@ def merges_of(word: str, merges: list[tuple[str, str]]) -> list[tuple[str, str]]
 
 
 def tokenizer(old: Path, new: Path) -> list[int]:
-    """Write the tokenizer with the words that are new; the old number of each token, -1 for none."""
+    """Write the tokenizer with the words that are new; each token's old number, -1 for none."""
     shutil.copytree(old, new, dirs_exist_ok=True)
     lines = (old / "merges.txt").read_text().splitlines()[1:]
     merges = [(a, b) for a, _, b in (line.partition(" ") for line in lines)]
