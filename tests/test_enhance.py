@@ -106,3 +106,42 @@ def test_wrong_words_are_one_sentence(net, tmp_path, monkeypatch, capsys, words,
     assert said in out.err
     assert out.err.count("\n") == 1
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_frames_between_leave_the_others_as_they_were(run, tmp_path, suffix):
+    assert run(*QUICK, "-o", f"a{suffix}", "--fps", "6")[0] == 0
+    name = "a" if suffix == ".png" else "a.webp"
+    clip = media.read_frames(tmp_path / name)
+    assert enhance.main([name, "--fps-mult", "2"]) == 0
+    made = media.read_frames(tmp_path / name.replace("a", "a-f2", 1))
+    assert len(made) == 5
+    assert made[::2].equal(clip)
+    settings = media.read_settings(tmp_path / name.replace("a", "a-f2", 1))
+    assert (settings["fps-mult"], settings["fps"], settings["frames"]) == (2, 12, 3)
+    # Twice two is four: the second time, the frames between have frames between.
+    assert enhance.main([name.replace("a", "a-f2", 1), "--fps-mult", "2", "-o", "b.webp"]) == 0
+    four = media.read_frames(tmp_path / "b.webp")
+    assert (four[::2].int() - made.int()).abs().max() <= 1
+    assert run(*QUICK, "--fps-mult", "4", "-o", "c.webp")[0] == 0
+    assert (media.read_frames(tmp_path / "c.webp").int() - four.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["a.webp", "--fps-mult", "1"], "--fps-mult must lie in 2..8, got 1"),
+        (["a.webp", "--fps-mult", "2", "--scale", "2"], "makes no clip larger"),
+        (["a.webp", "--fps-mult", "2", "--strength", "1"], "makes no clip larger"),
+        (["a.webp", "--fps-mult", "2", "--esrgan", "x"], "makes no clip larger"),
+        (["b.webp", "--fps-mult", "2"], "only clips of zs2's get frames between"),
+    ],
+)
+def test_no_frames_between(tmp_path, monkeypatch, capsys, argv, said):
+    monkeypatch.chdir(tmp_path)
+    media.save(tmp_path / "a.webp", FRAMES, 5, {"prompt": "a ball", "size": "8x8"})
+    media.save(tmp_path / "b.webp", FRAMES, 5, {})
+    assert enhance.main(argv) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert said in err

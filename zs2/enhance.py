@@ -1,8 +1,9 @@
-"""A larger clip: python -m zs2.enhance CLIP --scale 2.
+"""A larger clip, or a smoother one: python -m zs2.enhance CLIP --scale 2, or --fps-mult 2.
 
 With --esrgan FILE an upscaler enlarges each frame of any clip or picture. Without it, a clip of
 zs2's own is enlarged and then partly sampled again at its new size, with its own prompt and noise
-(a second pass), which finds detail that no upscaler can know.
+(a second pass), which finds detail that no upscaler can know. --fps-mult makes a clip of zs2's own
+once more, with frames between.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from zs2 import sample
 from zs2.cli.describe_clip import command_line
@@ -21,6 +23,46 @@ STRENGTH = 0.4
 """Of the second pass: enough for detail, too little for another layout."""
 
 
+def made_again(path: Path, else_do: str, *replaced: str) -> dict[str, Any]:
+    """The settings of a clip that zs2 can make again, apart from those that will be replaced.
+
+    Raises:
+        InputError: it is not zs2's; `else_do` says what can be done with it.
+    """
+    settings = read_settings(path)
+    if "prompt" not in settings or "size" not in settings:
+        raise InputError(f"{path} does not say how it was made: {else_do}")
+    if own := [k for k, value in settings.items() if value == OWN and k not in replaced]:
+        raise InputError(f"{path} cannot be made again: its {', '.join(own)} came from a program")
+    return settings
+
+
+def between(args: argparse.Namespace) -> int:
+    """Make a clip once more, with frames between; the exit status.
+
+    What a lossless file holds stays as it is to the bit: sums in another order change a pixel here
+    and there.
+
+    Raises:
+        InputError: the clip is not zs2's.
+    """
+    from zs2 import media
+
+    target = output(args, f"f{args.fps_mult}")
+    settings = made_again(args.path, "only clips of zs2's get frames between")
+    settings.pop("state", None)
+    before, fps = settings.get("fps-mult") or 1, settings.get("fps") or 8
+    told = {**settings, "fps-mult": before * args.fps_mult, "fps": fps * args.fps_mult}
+    status = sample.main(words(args, told, target))
+    same = args.path.suffix in ("", target.suffix)  # a folder of .png has none
+    if status == 0 and same and target.suffix in (".png", ".webp"):
+        folder = target.with_suffix("") if target.suffix == ".png" else target
+        made, settings = media.read_frames(folder), read_settings(folder)
+        made[:: args.fps_mult] = media.read_frames(args.path)
+        media.save(target, made, told["fps"], settings, overwrite=True)
+    return status
+
+
 def second_pass(args: argparse.Namespace) -> list[str]:
     """The words for `zs2.sample` that sample a clip again at its larger size.
 
@@ -28,14 +70,10 @@ def second_pass(args: argparse.Namespace) -> list[str]:
         InputError: the clip is not zs2's, or its model cannot be asked again.
     """
     path: Path = args.path
-    settings = read_settings(path)
+    settings = made_again(path, "give --esrgan FILE, which enlarges any clip", "init")
     size = str(settings.get("size", "")).split("x")
-    if "prompt" not in settings or len(size) != 2 or not all(map(str.isdecimal, size)):
-        raise InputError(
-            f"{path} does not say how it was made: give --esrgan FILE, which enlarges any clip"
-        )
-    if own := [key for key, value in settings.items() if value == OWN and key != "init"]:
-        raise InputError(f"{path} cannot be made again: its {', '.join(own)} came from a program")
+    if len(size) != 2 or not all(map(str.isdecimal, size)):
+        raise InputError(f"{path} does not say its size: give --esrgan FILE")
     if settings.get("edit") or settings.get("method") == "text2video-zero":
         raise InputError(f"{path} has no second pass, as it was edited or made by another method")
     for key in ("state", "invert", "mask", "stream"):
@@ -47,15 +85,19 @@ def second_pass(args: argparse.Namespace) -> list[str]:
         "init": str(path),
         "strength": STRENGTH if args.strength is None else args.strength,
     }
-    words = [*shlex.split(command_line(told))[3:], f"--output={output(args)}"]
-    return [*words, *(["--overwrite"] if args.overwrite else [])]
+    return words(args, told, output(args, f"x{args.scale}"))
 
 
-def output(args: argparse.Namespace) -> Path:
+def words(args: argparse.Namespace, told: dict[str, Any], target: Path) -> list[str]:
+    """The words for `zs2.sample` that make what is told."""
+    said = [*shlex.split(command_line(told))[3:], f"--output={target}"]
+    return [*said, *(["--overwrite"] if args.overwrite else [])]
+
+
+def output(args: argparse.Namespace, kind: str) -> Path:
     path: Path = args.path
-    name = f"{path.stem}-x{args.scale}{path.suffix or '.png'}"
     given: Path | None = args.output
-    return given or path.with_name(name)
+    return given or path.with_name(f"{path.stem}-{kind}{path.suffix or '.png'}")
 
 
 def with_esrgan(args: argparse.Namespace) -> None:
@@ -73,7 +115,7 @@ def with_esrgan(args: argparse.Namespace) -> None:
     from zs2.models.esrgan import upscale
     from zs2.resize import covering
 
-    target = output(args)
+    target = output(args, f"x{args.scale}")
     frames, fps = media.read_clip(args.path)
     media.check_output(target, len(frames), args.overwrite)
     device = pick_device(args.device)
@@ -102,12 +144,16 @@ def with_esrgan(args: argparse.Namespace) -> None:
 def build_parser() -> Parser:
     parser = Parser(
         prog="python -m zs2.enhance",
-        description="Make a clip larger, by a second pass of its model or by an upscaler.",
+        description="Make a clip larger, by a second pass of its model or by an upscaler, or "
+        "smoother, by frames between its own.",
         allow_abbrev=False,
     )
     parser.add_argument("path", metavar="CLIP", type=Path, help="a clip; with --esrgan any")
     parser.add_argument(
-        "--scale", metavar="N", type=int, default=2, help="times as wide and high, 2 (default) to 8"
+        "--scale", metavar="N", type=int, help="times as wide and high, 2 (default) to 8"
+    )
+    parser.add_argument(
+        "--fps-mult", metavar="N", type=int, help="times the frames a second, 2 to 8"
     )
     parser.add_argument("--esrgan", metavar="FILE", type=Path, help="an ESRGAN upscaler")
     parser.add_argument(
@@ -116,7 +162,9 @@ def build_parser() -> Parser:
         type=float,
         help=f"of the second pass, above 0 to 1 (default: {STRENGTH})",
     )
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: CLIP-xN")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="default: CLIP-xN, CLIP-fN"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     parser.add_argument("--device", metavar="NAME", default="auto", help="of the upscaler")
     return parser
@@ -126,8 +174,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     print_anything()
     try:
-        if not 2 <= args.scale <= 8:
-            raise InputError(f"--scale must lie in 2..8, got {args.scale}")
+        given = [name for name in ("scale", "fps_mult") if getattr(args, name) is not None]
+        if len(given) > 1 or (args.fps_mult and (args.esrgan or args.strength is not None)):
+            raise InputError("--fps-mult makes no clip larger: enhance it twice, this first")
+        for name in given:
+            if not 2 <= (value := getattr(args, name)) <= 8:
+                raise InputError(f"--{name.replace('_', '-')} must lie in 2..8, got {value}")
+        if args.fps_mult is not None:
+            return between(args)
+        args.scale = args.scale or 2
         if args.esrgan is None:
             return sample.main(second_pass(args))
         if args.strength is not None:

@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> None:
     control.check(controls, frames)
     noise, attention, order = request.noise(args), request.attention(args), request.order(args)
     picture = image_prompt.picture(args)
-    fps = args.fps if args.fps is not None else (leading and leading.fps) or 8.0
+    usual = ((leading and leading.fps) or 8.0) * (args.fps_mult or 1)
+    fps = usual if args.fps is None else args.fps
     prompts = request.prompts(args)
     words.check(args, prompts)
     jobs = planned(args, prompts, frames, fps)
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
     words.warn_of_unused(args, prompts, pipe.weights)
     nets = control.load(controls, pipe)
     size = inputs.clip_size(args, leading, pipe)
-    clip = Room(pipe, args, frames, size, len(controls), order)
+    clip = Room(pipe, args, frames * (args.fps_mult or 1), size, len(controls), order)
     if args.max_memory is not None:
         clip = clip.fitted(args.max_memory)
     clip.announce()

@@ -112,6 +112,12 @@ MOTION = (
     Option(
         "--segment", "M", "attention begins anew every M frames, as in the paper's long clips", int
     ),
+    Option(
+        "--fps-mult",
+        "N",
+        "N times the frames a second, with others between those that there are",
+        int,
+    ),
     Option("--loop", "", "the last frame leads back to the first", stored=False),
     PROMPT_AT,
     Option(

@@ -18,6 +18,7 @@ from zs2.errors import InputError
 from zs2.memory import Memory
 from zs2.noise import NOISES, NoiseModel
 from zs2.pipeline import Feature
+from zs2.shots.between import Between
 from zs2.shots.edit import Edit
 from zs2.shots.frame_by_frame import FrameByFrame
 from zs2.shots.image_prompt import HEAVIEST
@@ -59,6 +60,11 @@ def check(args: argparse.Namespace, frames: int) -> None:
     Raises:
         InputError: the value is named.
     """
+    if args.fps_mult is not None and (args.fps_mult < 2 or frames < 2):
+        raise InputError(
+            f"--fps-mult {args.fps_mult} of {frames} frames makes none between: give at least 2 of "
+            "both"
+        )
     for option in ("steps", "frames", "count"):
         value = getattr(args, option)
         if value is not None and value < 1:
@@ -174,6 +180,8 @@ def features(
         made.append(Text2VideoZero())  # moves what the features before it start from
     if args.prompt_at is not None:
         made.append(Travel(travelled(args.prompt_at)))
+    if args.fps_mult is not None:
+        made.append(Between(args.fps_mult))  # of all that the others made
     return made
 
 
