@@ -4,9 +4,9 @@
 
 Clips of 15 frames at the defaults lose their frames 2, 4, .. 14. The eight that are left get
 frames between, by zs2, by repeating the one before and by the mean of both. Warping error is what
-optical flow leaves of the difference between neighbours, where they differ; sharpness the mean gradient of the frames
-between over that of the frames left out; distance the mean difference to these, all of 0..255.
-Needs opencv-python-headless.
+optical flow leaves of the difference between neighbours, where they differ; sharpness the mean
+gradient of the frames between over that of the frames left out; distance the mean difference to
+these, all of 0..255. Needs opencv-python-headless.
 """
 
 import argparse

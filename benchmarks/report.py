@@ -294,6 +294,23 @@ def sample_in_brief(result: Result) -> str:
     )
 
 
+def between(result: Result) -> str:
+    names = {"zs2": "zs2", "repeated": "the frame before", "blended": "the mean of both"}
+    names["whole"] = "what was left out"
+    figures = {"distance": 2, "sharpness": 3, "warping error": 2, "largest step": 1}  # decimals
+    rows = [
+        [said, *(f"{sum(v) / len(v):.{d}f}" for f, d in figures.items() for v in [rows[f]])]
+        for name, said in names.items()
+        for rows in [result["rows"][name]]
+    ]
+    return (
+        f"**Frames between** ({len(result['prompts'])} prompts, 15 frames, λ {result['lam']}): every "
+        "second frame is left out and made of its neighbours. Distance to what was left out, "
+        "sharpness relative to it, what optical flow leaves between neighbours that differ, and the "
+        f"largest step from frame to frame.\n\n{table(['between', *figures], rows)}"
+    )
+
+
 def memory_taken(result: Result) -> str:
     rows = [
         [
@@ -335,6 +352,7 @@ SECTIONS = {
     "sample": sample,
     "growth": growth,
     "memory": memory_taken,
+    "between": between,
 }
 
 

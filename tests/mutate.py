@@ -23,6 +23,28 @@ ROOT = Path(__file__).parents[1]
 # A file, the tests that should fail (`test_` left out), and what becomes what.
 MUTATIONS = [
     (
+        "shots/between.py",
+        "shots_between",
+        [
+            ("mu += [given, *[1.0] * (times - 1)]", "mu += [given] * times"),
+            ("(share * angle).sin() * y", "share * angle.sin() * y"),
+            ("if i + 1 < frames or loop:", "if i + 1 < frames:"),
+            ("start - first * times : stop - first * times", ": stop - start"),
+            ("j // times, j // times + 1", "j, j + 1"),
+            ("b.condition.over_frames(lines)", "b.condition"),
+            ("if frames == self.times * self.frames and", "if False and"),
+        ],
+    ),
+    (
+        "enhance.py",
+        "enhance",
+        [
+            ("made[:: args.fps_mult] = media", "_ = media"),
+            ("before * args.fps_mult", "args.fps_mult"),
+            ('"fps": fps * args.fps_mult', '"fps": fps'),
+        ],
+    ),
+    (
         "attention.py",
         "pipeline unet attention",
         [
