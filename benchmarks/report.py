@@ -304,10 +304,10 @@ def between(result: Result) -> str:
         for rows in [result["rows"][name]]
     ]
     return (
-        f"**Frames between** ({len(result['prompts'])} prompts, 15 frames, λ {result['lam']}): every "
-        "second frame is left out and made of its neighbours. Distance to what was left out, "
-        "sharpness relative to it, what optical flow leaves between neighbours that differ, and the "
-        f"largest step from frame to frame.\n\n{table(['between', *figures], rows)}"
+        f"**Frames between** ({len(result['prompts'])} prompts, 15 frames, λ {result['lam']}): "
+        "every second frame is left out and made of its neighbours. Distance to what was left out, "
+        "sharpness relative to it, what optical flow leaves between neighbours that differ, and "
+        f"the largest step from frame to frame.\n\n{table(['between', *figures], rows)}"
     )
 
 
