@@ -311,6 +311,23 @@ def between(result: Result) -> str:
     )
 
 
+def devices(result: Result) -> str:
+    rows = [
+        [
+            str(row["processes"]),
+            f"{row['s']:.1f} s",
+            f"{result['rows'][0]['s'] / row['s']:.2f}",
+            f"{row['reckoned']:.2f}",
+        ]
+        for row in result["rows"]
+    ]
+    return (
+        f"**One clip by several processes** of one thread each (small model, {result['frames']} "
+        f"frames in chunks of {result['chunk']}, {result['steps']} steps).\n\n"
+        + table(["processes", "clip", "times as fast", "reckoned"], rows)
+    )
+
+
 def memory_taken(result: Result) -> str:
     rows = [
         [
@@ -353,6 +370,7 @@ SECTIONS = {
     "growth": growth,
     "memory": memory_taken,
     "between": between,
+    "devices": devices,
 }
 
 

@@ -11,17 +11,20 @@ from pathlib import Path
 from zs2 import media
 from zs2.asked import Asked
 from zs2.checkpoint.vae import OtherVAE
-from zs2.cli import control, image_prompt, inputs, request, state, words
+from zs2.cli import control, image_prompt, inputs, ranks, request, state, words
 from zs2.cli.adapters import adapters
 from zs2.cli.options import CONTROL, PROMPT_AT, SOURCE
 from zs2.cli.output import Output
 from zs2.cli.room import LESS_MEMORY, Room
 from zs2.cli.sheet import write_sheet
 from zs2.cli.terminal import answer, say
+from zs2.denoise import Order, Whole
 from zs2.device import compile_failed, out_of_memory, pick_device
 from zs2.errors import InputError, NumericalError
 from zs2.pipeline import Feature, Pipeline, load
 from zs2.samplers import SAMPLERS
+from zs2.stream import Stream
+from zs2.wavefront import EndedError, Wavefront
 from zs2.weights import SMALL
 
 
@@ -30,19 +33,25 @@ def make(args: argparse.Namespace) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: say(message)
         try:
-            run(args)
-        except (InputError, NumericalError) as error:
+            with ranks.group():
+                run(args)
+        except InputError as error:
             say(error)
             return 2
+        except NumericalError as error:
+            say(error, own=True)
+            return 2
         except OSError as error:
-            say(f"the clip was not written: {error}")
+            say(f"the clip was not written: {error}", own=True)
             return 1
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, MemoryError) or out_of_memory(error):
-                say(f"out of memory: {LESS_MEMORY}")
+                say(f"out of memory: {LESS_MEMORY}", own=True)
             elif compile_failed(error):
                 reason = str(error).partition("\n")[0]
                 say(f"torch.compile cannot work here: leave --compile out ({reason})")
+            elif isinstance(error, EndedError):
+                say(f"{error}: the frames that were finished are kept")
             else:
                 raise
             return 1
@@ -67,13 +76,18 @@ def run(args: argparse.Namespace) -> None:
     frames = inputs.frame_count(args, leading)
     request.check(args, frames)
     control.check(controls, frames)
-    noise, attention, order = request.noise(args), request.attention(args), request.order(args)
+    prompts = request.prompts(args)
+    one = len(prompts) * args.count == 1
+    noise, attention = request.noise(args), request.attention(args)
+    order = request.order(args, frames, one)
     picture = image_prompt.picture(args)
     usual = ((leading and leading.fps) or 8.0) * (args.fps_mult or 1)
     fps = usual if args.fps is None else args.fps
-    prompts = request.prompts(args)
     words.check(args, prompts)
     jobs = planned(args, prompts, frames, fps)
+    if not one:
+        jobs = ranks.dealt(jobs)
+    ranks.wait_for_all()  # before the first of them writes
     if not jobs:
         say("all of it is there already")
         return
@@ -88,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
     if args.max_memory is not None:
         clip = clip.fitted(args.max_memory)
     clip.announce()
-    pipe, order = clip.pipe, clip.order
+    pipe = clip.pipe
     shown = None if given is None else inputs.fitted(given, frames, size)
     mask = None if stencil is None else inputs.mask(stencil, frames, size)
     steered: list[Feature] = [
@@ -108,8 +122,15 @@ def run(args: argparse.Namespace) -> None:
         "rng": args.rng or "zs2",
         "features": request.features(args, shown, mask, steered),
     }
-    output = Output(pipe, order, fps, told(args), args.preview, shown_by)
+    output = Output(pipe, together(clip.order, one), fps, told(args), args.preview, shown_by)
     make_all(jobs, output, asked, args.sheet)
+
+
+def together(order: Whole | Stream, one: bool) -> Order:
+    """The order of one clip that several processes make together, or as it was."""
+    if one and ranks.count() > 1 and order.chunk is not None:
+        return Wavefront(order.chunk, order.together)
+    return order
 
 
 def make_all(jobs: Sequence[Job], output: Output, asked: Asked, sheet: Path | None) -> None:
@@ -120,11 +141,12 @@ def make_all(jobs: Sequence[Job], output: Output, asked: Asked, sheet: Path | No
         try:
             one: Asked = {**asked, "seed": job.seed}
             shot = output.pipe.shot(job.prompt, **one)
-            line, first = output.make(shot, job.path, job.overwrite)
+            made = output.make(shot, job.path, job.overwrite)
         except ValueError as error:  # what only the model can refuse
             raise InputError(str(error)) from error
-        answer(line)
-        stills.append(first)
+        if made is not None:
+            answer(made[0])
+            stills.append(made[1])
     if sheet is not None:
         answer(str(write_sheet(sheet, stills, [f"seed {job.seed}" for job in jobs])))
 
@@ -139,7 +161,7 @@ def loaded(args: argparse.Namespace) -> Pipeline:
         raise InputError(f"--graph needs a CUDA device, and this is {device}: leave it out")
     pipe = load(
         SMALL if args.model is None else args.model,
-        device=args.device or "auto",
+        device=ranks.device(args.device),
         dtype=args.dtype or "auto",
         prediction=args.prediction,
         tokenizer=args.tokenizer,
@@ -165,7 +187,7 @@ def planned(args: argparse.Namespace, prompts: Sequence[str], frames: int, fps: 
         InputError: a path cannot be written to.
     """
     kept = state.prepare(args)
-    first = secrets.randbelow(2**32) if args.seed is None else args.seed
+    first = ranks.same(secrets.randbelow(2**32)) if args.seed is None else args.seed
     wanted = [(prompt, first + i) for prompt in prompts for i in range(args.count)]
     name: Path | None = args.output
     if name is not None and not name.name:

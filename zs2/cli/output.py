@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from zs2 import media
+from zs2.cli import ranks
 from zs2.cli.state import belongs
 from zs2.cli.terminal import progress_bar, say
 from zs2.denoise import Order
@@ -17,6 +18,7 @@ from zs2.metrics import motion
 from zs2.pipeline import Pipeline
 from zs2.shot import Shot
 from zs2.stream import Stream
+from zs2.wavefront import Wavefront
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,10 @@ class Output:
     preview: Path | None = None
     shown_by: Pipeline | None = None
 
-    def make(self, shot: Shot, path: Path, overwrite: bool) -> tuple[str, Tensor]:
+    def make(self, shot: Shot, path: Path, overwrite: bool) -> tuple[str, Tensor] | None:
         """Make and write a clip: a line that says what was made, and its first frame.
+
+        None where another process writes what this one helps to make.
 
         Raises:
             InputError, OSError: it cannot be written, wherever that was tried.
@@ -50,12 +54,16 @@ class Output:
             if order.memory.folder is not None:
                 told["state"] = str(order.memory.folder)
         latents = self.pipe.run(shot, order, self.progress)
+        if isinstance(order, Wavefront) and ranks.rank() > 0:
+            for _ in latents:
+                pass
+            return None
         frames = Watched(self.pipe.decode(x[0]) for x in latents)
 
         def write(path: Path, parts: Iterable[Tensor]) -> Path:
             return media.record(path, parts, shot.frames, self.fps, told, overwrite)
 
-        if isinstance(order, Stream):
+        if isinstance(order, Stream | Wavefront):
             written = write(path, frames)
         else:  # elsewhere if it cannot be written where it should: it took long to make
             parts = [*frames]

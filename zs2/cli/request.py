@@ -13,6 +13,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from zs2.attention import FrameAttention
+from zs2.cli import ranks
 from zs2.denoise import Whole
 from zs2.errors import InputError
 from zs2.memory import Memory
@@ -101,6 +102,8 @@ def check(args: argparse.Namespace, frames: int) -> None:
         raise InputError(
             "--compile may compile again while --graph records a step: leave one of the two out"
         )
+    if ranks.count() > 1 and args.sheet is not None:
+        raise InputError("--sheet needs all its clips: make them in one process")
     if args.skip_existing and args.overwrite:
         raise InputError("--skip-existing and --overwrite say the opposite: leave one out")
     if args.skip_existing and args.sheet is not None:
@@ -139,9 +142,15 @@ def attention(args: argparse.Namespace) -> FrameAttention | None:
     return refused(lambda: FrameAttention(**given)) if given else None
 
 
-def order(args: argparse.Namespace) -> Whole | Stream:
-    """How the shot is run."""
+def order(args: argparse.Namespace, frames: int, one: bool) -> Whole | Stream:
+    """How shots of F frames are run, or the one shot that is asked for."""
     together = not args.split_guidance
+    if one and ranks.count() > 1:
+        for name in ("graph", "keep_state", "host_state", "half_state"):
+            if getattr(args, name):
+                raise InputError(f"--{name.replace('_', '-')} is of one process: leave it out")
+        chunk = min(Stream.chunk, -(-frames // ranks.count())) if args.chunk is None else args.chunk
+        return refused(lambda: Stream(chunk, together))
     if not args.stream:
         return refused(lambda: Whole(args.chunk, together, args.graph))
     if args.graph:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from zs2.cli import ranks
+
 # Terminals obey these instead of showing them: C0, DEL and C1, line ends, changes of direction.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _LONGEST = 2000
@@ -39,8 +41,14 @@ class Help(argparse.RawDescriptionHelpFormatter):
         return f"{', '.join(action.option_strings)} {words}"
 
 
-def say(message: object) -> None:
-    """A sentence for the user on stderr, on a line of its own; the middle of a long one is cut."""
+def say(message: object, own: bool = False) -> None:
+    """A sentence for the user on stderr, on a line of its own; the middle of a long one is cut.
+
+    Args:
+        own: of several processes it is this one's alone; else process 0 says it for all.
+    """
+    if ranks.rank() > 0 and not own:
+        return
     text = str(message)
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
@@ -63,7 +71,7 @@ def answer(line: str) -> None:
 
 def progress_bar(step: int, steps: int, _: object = None) -> None:
     """A bar on stderr, where that is a terminal."""
-    if _stderr_is_a_terminal():
+    if _stderr_is_a_terminal() and ranks.rank() == 0:
         done = 30 * step // steps
         end = "\r\x1b[K" if step == steps else ""
         print(
