@@ -1,4 +1,4 @@
-"""One clip by several processes is the clip of one; a process that dies leaves what was finished."""
+"""Several processes make the clip of one; one that dies leaves what was finished."""
 
 import os
 import re
@@ -39,7 +39,7 @@ def ended(processes):
     return [(p.returncode, *told) for p, told in zip(processes, said, strict=True)]
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_it_is_the_clip_of_one_process(tmp_path, run_small, count):
     words = (*QUICK, "--frames", "7", "--chunk", "2", "-o", "x.webp")
     ends = ended(begun(count, tmp_path, *words))
