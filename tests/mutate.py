@@ -23,6 +23,19 @@ ROOT = Path(__file__).parents[1]
 # A file, the tests that should fail (`test_` left out), and what becomes what.
 MUTATIONS = [
     (
+        "wavefront.py",
+        "wavefront",
+        [
+            (
+                "wire.send((rank + 1) % ranks, states)",
+                "wire.send((rank + 1) % ranks, predictor.nothing())",
+            ),
+            ("expected[0][0] < number", "expected[0][0] <= number + 1"),
+            ('"gloo" in str(error)', "False"),
+            ("self.sent.append((work, tensor))", "pass"),
+        ],
+    ),
+    (
         "shots/between.py",
         "shots_between",
         [
@@ -130,12 +143,13 @@ MUTATIONS = [
         "condition.py",
         "condition",
         [
-            ("x[:, start:stop] if x.ndim", "x[:, : stop - start] if x.ndim"),
-            ("x[:, start:stop] if x.shape", "x[:, : stop - start] if x.shape"),
+            ("lambda x: x[:, start:stop]", "lambda x: x[:, : stop - start]"),
+            ("channels=changed(self.channels, 5)", "channels=self.channels"),
+            ("added=changed(self.added, 3)", "added=self.added"),
+            ("change(x) if x.shape[1] > 1 else x", "x"),
             ("if x.shape[1] > 1 else x", "if x.shape[1] > 0 else x"),
             ("all(part is parts[0] for part in parts)", "True"),
             ("if len({len(c.control) for c in conditions}) > 1:", "if False:"),
-            ("else self.channels[:, start:stop]", "else self.channels[:, : stop - start]"),
             ("(p.shape[1] for p in parts", "(p.shape[2] for p in parts"),
             ("p[:, None].expand", "p.expand"),
             ("torch.cat(channels) if", "torch.cat(channels[::-1]) if"),
