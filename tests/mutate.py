@@ -1288,7 +1288,7 @@ MUTATIONS = [
                 "picture = frame.permute(2, 0, 1) / 256",
             ),
             ("int(side) * args.scale", "int(side)"),
-            ("if not 2 <= args.scale <= 8:", "if False:"),
+            ("if not 2 <= (value := getattr(args, name)) <= 8:", "if False:"),
             ("if args.strength is not None:", "if False:"),
         ],
     ),
