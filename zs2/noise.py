@@ -30,7 +30,7 @@ Needs torch alone: to embed it elsewhere, copy the files of zs2 that it imports.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -98,6 +98,10 @@ def each_frame(
     return (frame.unflatten(1, shape) for frame in model.generate(draws, frames))
 
 
+Moved = Callable[[Tensor, Tensor | None, int], tuple[Tensor, Tensor | None]]
+"""(eps^{i-1}, m', frame) as that frame finds them: see `zs2.noise_camera`."""
+
+
 @dataclass(frozen=True)
 class DependencyNoise:
     """eps^i nearest to KL(eps^i, eps^{i-1}) = lam (Eq. 1), by the two stages of Algorithm 1.
@@ -126,6 +130,10 @@ class DependencyNoise:
             raise ValueError(f"search is 'exact' or 'iterative', not {self.search!r}")
 
     def generate(self, draws: Draws, frames: int) -> Iterator[Tensor]:
+        return self.frames(draws, frames)
+
+    def frames(self, draws: Draws, frames: int, moved: Moved | None = None) -> Iterator[Tensor]:
+        """As `generate`, where each frame follows the one before as `moved` leaves it."""
         lams = per_frame("lam", self.lam, frames)
         inertias = per_frame("inertia", self.inertia, frames)
         noise = draws(0)[:, 0]
@@ -133,6 +141,8 @@ class DependencyNoise:
         yield noise
         for frame in range(1, frames):
             lam, inertia = lams[frame], inertias[frame]
+            if moved:
+                noise, turned = moved(noise, turned, frame)
             if neighbour_correlation(lam) == 0:
                 inertia = 0.0  # independent frames keep no direction either
             # lam = 0 is a still clip by definition; for b > 0 the KL has a second zero that isn't.

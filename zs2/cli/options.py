@@ -118,6 +118,9 @@ MOTION = (
         "N times the frames a second, with others between those that there are",
         int,
     ),
+    Option(
+        "--camera", "MOVES", "a frame, in pixels, a factor and degrees: pan=2,0 zoom=1.02 roll=1"
+    ),
     Option("--loop", "", "the last frame leads back to the first", stored=False),
     PROMPT_AT,
     Option(

@@ -20,6 +20,7 @@ from zs2.memory import Memory
 from zs2.noise import NOISES, NoiseModel
 from zs2.pipeline import Feature
 from zs2.shots.between import Between
+from zs2.shots.camera import Camera
 from zs2.shots.edit import Edit
 from zs2.shots.frame_by_frame import FrameByFrame
 from zs2.shots.image_prompt import HEAVIEST
@@ -127,6 +128,8 @@ def noise(args: argparse.Namespace) -> NoiseModel:
     kind = NOISES[name]
     given = {o: getattr(args, o) for o in OF_NOISE if getattr(args, o) is not None}
     unused = given.keys() - {f.name for f in fields(kind)}
+    if args.camera is not None and (args.method or name != "dependency"):
+        raise InputError(f"--camera moves dependency noise: leave it or {beside} out")
     if args.method:
         unused |= {o for o in ("noise", "mu", "segment", *given) if getattr(args, o) is not None}
     if unused:
@@ -174,6 +177,8 @@ def features(
         steered: of --control and --image.
     """
     made: list[Feature] = []
+    if args.camera is not None:
+        made.append(refused(lambda: Camera.parse(args.camera)))
     if args.method == "ddim":
         made.append(FrameByFrame())
     if frames is not None and args.init is not None:
