@@ -105,7 +105,7 @@ def test_the_states_are_made_once():
 def test_what_is_known_of_the_clean_latents_is_put_in():
     known, asked = prompts(B, F, 4, 2, 2), []
 
-    def correct(x0, start, stop):
+    def correct(x0, start, stop, level):
         asked.append((start, stop))
         return torch.where(known > 0, known, x0)
 

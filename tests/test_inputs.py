@@ -90,6 +90,11 @@ def test_a_mask_says_what_may_change(run, random_pipe, tmp_path):
         (["--init", "in.gif", "--edit", "in.gif"], "leave one out"),
         (["--mask", "in.gif"], "--mask has no use without --init"),
         (["--invert"], "--invert has no use without --init"),
+        (["--mask-strength", "0.1"], "--mask-strength has no use without --mask"),
+        (
+            ["--init", "in.gif", "--mask", "in.gif", "--mask-strength", "0.6"],
+            "--mask-strength must lie in 0..1 below --strength, which is 0.6",
+        ),
         (["--strength", "0.5"], "--strength has no use without --init"),
         (["--image-cfg", "2"], "--image-cfg has no use without --edit"),
         (["--init", "in.gif", "--strength", "2"], "strength must lie in 0..1"),

@@ -109,3 +109,30 @@ def test_a_latent_may_change_if_any_of_its_pixels_may(random_pipe):
 def test_a_second_mask_is_refused(random_pipe):
     with pytest.raises(ValueError, match="a clip has one mask"):
         random_pipe("a", features=[Mask(FRAME, HOLE), Mask(FRAME, HOLE)], **OPTIONS)
+
+
+def test_what_is_held_settles_in_when_the_last_steps_are_free(random_pipe):
+    """Time-to-Move's two clocks: the outside is the original's at the level where it is freed."""
+    asked = {**OPTIONS, "steps": 4}
+    plain, held, freed = (
+        random_pipe("a", features=features, **asked).latents
+        for features in (
+            [Init(FRAME, 0.5)],
+            [Init(FRAME, 1.0), Mask(FRAME, HOLE)],
+            [Init(FRAME, 1.0), Mask(FRAME, torch.zeros_like(HOLE), strength=0.5)],
+        )
+    )
+    z = random_pipe.picture(FRAME)
+    assert torch.equal(held[..., ~INSIDE], z[..., ~INSIDE])
+    # Held everywhere for two steps of four, a clip is at their end the noised original, as Init
+    # begins with for the last two; DDIM's noise is the first one on the way there.
+    assert error(freed, plain) < 1e-4
+    before = random_pipe(
+        "a", features=[Mask(FRAME, torch.zeros_like(HOLE), 0.5), Init(FRAME, 1.0)], **asked
+    )
+    assert torch.equal(before.latents, freed)
+
+
+def test_a_share_of_the_steps(random_pipe):
+    with pytest.raises(ValueError, match=r"mask-strength must lie in 0..1"):
+        random_pipe("a", features=[Mask(FRAME, HOLE, 1.5)], **OPTIONS)

@@ -128,7 +128,7 @@ def sampled(
     def denoise(x: Tensor, level: Level) -> tuple[Tensor, Tensor]:
         x0, eps = shot.schedule.predicted(x, predict(x, times[level.t]), level)
         if shot.correct:
-            x0 = shot.correct(x0, start, stop)
+            x0 = shot.correct(x0, start, stop, level)
             eps = (x - level.alpha_bar**0.5 * x0) / (1 - level.alpha_bar) ** 0.5
         return x0, eps
 
@@ -144,7 +144,7 @@ def sampled(
                 shot.branches[0].condition.prompt.dtype,
             )
         if step == steps and shot.correct:
-            latents = shot.correct(latents, start, stop)
+            latents = shot.correct(latents, start, stop, shot.levels[-1])
         yield latents, clean
 
 

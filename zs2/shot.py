@@ -87,8 +87,8 @@ def _scales(cfg: PerFrame, frames: int) -> list[float]:
 
 Start = Callable[[int, int], Tensor]
 """(start, stop) -> latents [B, F, C, h, w] of those frames at the shot's first level."""
-Correct = Callable[[Tensor, int, int], Tensor]
-"""(x0, start, stop) -> x0: what is known of the clean latents of those frames, put in."""
+Correct = Callable[[Tensor, int, int, Level], Tensor]
+"""(x0, start, stop, level) -> x0: what is known of the clean latents of those frames, put in."""
 
 
 class Noise:

@@ -157,6 +157,7 @@ SOURCE = (
         "--strength", "X", "how much of --init may change, 0..1 (default: 0.6; --invert: 1)", float
     ),
     Option("--mask", "PATH", "only what is white here may change of --init", Path),
+    Option("--mask-strength", "X", "how much what is black may change, below --strength", float),
     Option("--invert", "", "start from the noise that leads to --init: keeps its layout"),
     Option("--edit", "PATH", "the prompt is an instruction: for Instruct-Pix2Pix models", Path),
     Option("--image-cfg", "X", "how near an edit stays to its frames (default: 1.5)", float),

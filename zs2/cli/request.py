@@ -73,7 +73,13 @@ def check(args: argparse.Namespace, frames: int) -> None:
             raise InputError(f"--{option} must be at least 1, got {value}")
     if args.seed is not None and not 0 <= args.seed <= 2**63 - args.count:
         raise InputError(f"--seed must lie in 0..2^63-1, got {args.seed}")
-    needs = {"strength": "init", "invert": "init", "mask": "init", "image-cfg": "edit"}
+    needs = {
+        "strength": "init",
+        "invert": "init",
+        "mask": "init",
+        "mask-strength": "mask",
+        "image-cfg": "edit",
+    }
     needs |= {"ip-adapter": "image", "image": "ip-adapter", "image-weight": "ip-adapter"}
     needs |= {"image-encoder": "ip-adapter", "preview-vae": "preview"}
     needs |= {"resume": "keep-state", "keep-state": "stream"}
@@ -96,6 +102,13 @@ def check(args: argparse.Namespace, frames: int) -> None:
     for name, most in (("strength", 1), ("image_weight", HEAVIEST)):
         if (value := getattr(args, name)) is not None:
             refused(partial(check_range, name, value, most))
+    usual = Invert.strength if args.invert else Init.strength
+    most = usual if args.strength is None else args.strength
+    if args.mask_strength is not None and not 0 <= args.mask_strength < most:
+        raise InputError(
+            f"--mask-strength must lie in 0..1 below --strength, which is {most}, "
+            f"got {args.mask_strength}"
+        )
     for frame in travelled(args.prompt_at or ()):
         if frame >= frames:
             raise InputError(f"--prompt-at {frame} lies behind the last of {frames} frames, from 0")
@@ -186,7 +199,7 @@ def features(
         strength = {} if args.strength is None else {"strength": args.strength}
         made.append(kind(frames, **strength))
         if mask is not None:
-            made.append(Mask(frames, mask))
+            made.append(Mask(frames, mask, args.mask_strength or 0.0))
     if frames is not None and args.edit is not None:
         made.append(Edit(frames) if args.image_cfg is None else Edit(frames, args.image_cfg))
     made += steered

@@ -18,6 +18,7 @@ from zs2.attention import FrameAttention
 from zs2.draws import Draws, NoiseModel
 from zs2.noise_loop import LoopNoise
 from zs2.pipeline import Pipeline
+from zs2.schedule import Level
 from zs2.shot import Branch, Noise, Shot
 from zs2.timeline import whole
 
@@ -64,10 +65,11 @@ class Between:
             made = filled(torch.cat(ends, dim=1), times, False, arc)
             return made[:, start - first * times : stop - first * times]
 
-        def correct(x0: Tensor, start: int, stop: int) -> Tensor:
+        def correct(x0: Tensor, start: int, stop: int, level: Level) -> Tensor:
             assert shot.correct is not None
-            pairs = enumerate(range(start, stop))  # what is known of frame i, up to the next one
-            known = [shot.correct(x0[:, n : n + 1], j // times, j // times + 1) for n, j in pairs]
+            known = []  # what is known of frame i is, up to the next one
+            for n, i in enumerate(j // times for j in range(start, stop)):
+                known.append(shot.correct(x0[:, n : n + 1], i, i + 1, level))
             return torch.cat(known, dim=1)
 
         mu: list[float] = []

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from zs2.clip_file import OWN
 from zs2.pipeline import Pipeline
+from zs2.schedule import Level
 from zs2.shot import Shot
 from zs2.shots.init import held, pixels
+from zs2.timeline import check_range
 
 
 @dataclass(frozen=True)
@@ -16,12 +18,15 @@ class Mask:
     """Outside the mask every step's clean latents are the original's.
 
     The sampler then walks there from the noised original back to the original itself, whichever
-    sampler it is, and what is inside sees a whole picture at every step.
+    sampler it is, and what is inside sees a whole picture at every step. With a strength the last
+    steps are free everywhere, so that what was held there settles in: beside `Init` these are the
+    two clocks of Time-to-Move (Singer et al. 2025).
 
     Attributes:
         frames: the original, uint8 [F, H, W, 3] of the clip's size, or a single one.
         mask: what may change, [F, H, W], or a single one: where it is above 1/2. A latent pixel
             changes if any of its pixels may.
+        strength: share of the clip's steps, the last ones, that nothing is held in, 0..1.
 
     Raises:
         ValueError: frames or mask do not fit the clip, or it has a mask already.
@@ -29,17 +34,31 @@ class Mask:
 
     frames: Tensor
     mask: Tensor
+    strength: float = 0.0
 
     def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
+        check_range("mask-strength", self.strength, 1)
         if shot.correct is not None:
             raise ValueError("a clip has one mask: join the two to one")
         z = held(pipe, shot, self.frames)  # (1, F, C, h, w)
         mask = latent_mask(pipe, shot, self.mask)
 
-        def correct(x0: Tensor, start: int, stop: int) -> Tensor:
-            return z[:, start:stop].lerp(x0, mask[:, start:stop])
+        # Of all steps: Init may leave out the first ones, before this or after.
+        run = int(self.strength * steps_asked(shot))
+        free = shot.levels[-1 - run :] if run else ()
 
-        return replace(shot, correct=correct, settings=shot.with_settings(mask=OWN))
+        def correct(x0: Tensor, start: int, stop: int, level: Level) -> Tensor:
+            return x0 if level in free else z[:, start:stop].lerp(x0, mask[:, start:stop])
+
+        told = shot.with_settings(mask=OWN, **{"mask-strength": self.strength or None})
+        return replace(shot, correct=correct, settings=told)
+
+
+def steps_asked(shot: Shot) -> int:
+    """How many steps a clip was asked to have, before features left some out."""
+    steps = shot.settings[0]["steps"]
+    assert isinstance(steps, int)
+    return steps
 
 
 def latent_mask(pipe: Pipeline, shot: Shot, mask: Tensor) -> Tensor:
