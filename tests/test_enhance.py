@@ -112,7 +112,10 @@ def test_wrong_words_are_one_sentence(net, tmp_path, monkeypatch, capsys, words,
 def test_frames_between_leave_the_others_as_they_were(run, tmp_path, suffix):
     assert run(*QUICK, "-o", f"a{suffix}", "--fps", "6")[0] == 0
     name = "a" if suffix == ".png" else "a.webp"
-    clip = media.read_frames(tmp_path / name)
+    # A pixel as another machine may have rounded it.
+    clip, settings = media.read_frames(tmp_path / name), media.read_settings(tmp_path / name)
+    clip[1, 0, 0] ^= 1
+    media.save(tmp_path / f"a{suffix}", clip, 6, settings, overwrite=True)
     assert enhance.main([name, "--fps-mult", "2"]) == 0
     made = media.read_frames(tmp_path / name.replace("a", "a-f2", 1))
     assert len(made) == 5

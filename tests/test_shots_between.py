@@ -48,6 +48,7 @@ def test_the_others_stay_as_they_were(random_pipe, times, sampler):
         {"order": Whole(2, together=False)},
         {"features": [Travel({3: "b"})]},
         {"features": [Init(FRAMES)]},
+        {"features": [Init(FRAMES)], "order": Stream(3)},
         {"features": [Init(FRAMES), Mask(FRAMES, torch.ones(16, 16).tril()[None])]},
     ],
     ids=str,
@@ -55,6 +56,17 @@ def test_the_others_stay_as_they_were(random_pipe, times, sampler):
 def test_with_all_that_varies_by_frame(random_pipe, asked):
     plain, more = both(random_pipe, **asked)
     torch.testing.assert_close(more[::2], plain, **CLOSE)
+
+
+def test_prompts_lie_between_prompts(random_pipe):
+    travel = [Travel({3: "b"})]
+    plain, more = (
+        random_pipe.shot("a ball", frames=4, seed=3, features=features).branches[-1]
+        for features in (travel, [*travel, Between(2)])
+    )
+    told, all_told = plain.condition.prompt, more.condition.prompt
+    assert all_told[:, ::2].equal(told)
+    torch.testing.assert_close(all_told[:, 1], (told[:, 0] + told[:, 1]) / 2)
 
 
 def test_a_loop_is_closed_by_frames_too(random_pipe):
