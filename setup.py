@@ -47,6 +47,8 @@ setup(
             "peft>=0.17",
             "opencv-python-headless>=4.10",
             "pytest>=8",
+            "pytorch-msssim>=1",
+            "torchmetrics>=1.8",
             "transformers>=4.57",
         ],
     },

@@ -22,7 +22,7 @@ from benchmarks.inertia import residuals
 from weights.recipe.scenes import sample
 from zs2 import media
 from zs2.device import DTYPES
-from zs2.metrics import motion
+from zs2.metrics.differences import motion
 from zs2.noise import DependencyNoise
 from zs2.pipeline import Pipeline
 from zs2.shot import Clip

@@ -23,7 +23,7 @@ from benchmarks.inertia import SIDE, opencv
 from weights.recipe.scenes import sample
 from zs2 import media
 from zs2.device import DTYPES
-from zs2.metrics import change, motion
+from zs2.metrics.differences import change, motion
 from zs2.pipeline import Pipeline
 from zs2.shot import Clip
 from zs2.shots.camera import Camera

@@ -28,7 +28,7 @@ from weights.recipe.scenes import Scene
 from zs2 import media
 from zs2.checkpoint.load import load_clip
 from zs2.device import DTYPES
-from zs2.metrics import appearance_distance, change, motion, persistence
+from zs2.metrics.differences import appearance_distance, change, motion, persistence
 from zs2.noise import DependencyNoise
 from zs2.weights import SMALL
 

@@ -19,7 +19,7 @@ from weights.recipe import judge
 from weights.recipe.scenes import Scene
 from zs2.checkpoint.load import load_clip
 from zs2.device import DTYPES
-from zs2.metrics import appearance_distance, motion
+from zs2.metrics.differences import appearance_distance, motion
 from zs2.noise import DependencyNoise, IndependentNoise
 from zs2.pipeline import Clip, Pipeline
 from zs2.weights import SMALL

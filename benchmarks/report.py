@@ -311,6 +311,32 @@ def between(result: Result) -> str:
     )
 
 
+def camera(result: Result) -> str:
+    def median(values: list[float]) -> float:
+        return sorted(values)[len(values) // 2]
+
+    rows = []
+    for method, row in result["rows"].items():
+        pairs = zip(row["angle"], row["size"], strict=True)
+        asked = sum(angle <= 20 and 0.5 <= size <= 2 for angle, size in pairs)
+        rows.append(
+            [
+                method,
+                f"{median(row['angle']):.0f}°",
+                f"{median(row['size']):.2f}",
+                f"{asked} of {len(row['angle'])}",
+                f"{median(row['adjacent difference']):.1f}",
+            ]
+        )
+    return (
+        f"**A camera** that pans by {result['pixels']} pixels a frame of 64, in four directions (8 "
+        "frames, λ 0 unless told). How far the flow at the picture's edges is off the direction, "
+        "and how long it is, as a share of what was asked (medians); clips within 20° and a factor "
+        "of 2; and the mean difference between neighbours.\n\n"
+        + table(["", "off by", "size", "as asked", "adjacent difference"], rows)
+    )
+
+
 def devices(result: Result) -> str:
     rows = [
         [
@@ -370,6 +396,7 @@ SECTIONS = {
     "growth": growth,
     "memory": memory_taken,
     "between": between,
+    "camera": camera,
     "devices": devices,
 }
 

@@ -23,6 +23,58 @@ ROOT = Path(__file__).parents[1]
 # A file, the tests that should fail (`test_` left out), and what becomes what.
 MUTATIONS = [
     (
+        "metrics/flow.py",
+        "metrics_flow",
+        [
+            ("d = 2 * F.interpolate(d", "d = F.interpolate(d"),
+            ("r[:, 5] / 2", "r[:, 5]"),
+            ("(r1[:, i] - there[:, i] * inside) / 2", "(r1[:, i] - there[:, i] * inside)"),
+            ("bx = bx + xx * d[:, 0] + xy * d[:, 1]", "bx = bx + xx * d[:, 0]"),
+            ("side[-n:] *= low[:n].flip(0)", "pass"),
+            (
+                "return torch.cat([flow(b[None], a[None])",
+                "return torch.cat([flow(a[None], b[None])",
+            ),
+            ("(off + 0.1 * rough)", "(off + rough)"),
+            ("(left > JUMP)", "(left > 0)"),
+        ],
+    ),
+    (
+        "metrics/structure.py",
+        "metrics_structure",
+        [
+            ("(whole if last else structure)", "whole"),
+            ("padding=[side % 2 for side in z.shape[2:]]", "padding=0"),
+            ("if smaller < SMALLEST:", "if False:"),
+        ],
+    ),
+    (
+        "metrics/clip.py",
+        "metrics_clip",
+        [
+            ("x[None].to(device) / 127.5 - 1", "x[None].to(device) / 255"),
+            ("covering(frames, side, side)", "frames"),
+            ("- cosines.diagonal().sum()", ""),
+        ],
+    ),
+    (
+        "metrics/differences.py",
+        "evaluate metrics",
+        [
+            ("permute(0, 3, 1, 2).float(), 4)", "permute(0, 3, 1, 2).float(), 2)"),
+            ("return motion(calm(frames))", "return motion(frames)"),
+        ],
+    ),
+    (
+        "metrics/normal.py",
+        "metrics_normal",
+        [
+            ('"above": 1.0}', '"above": 99.0}'),
+            ('"kurtosis": 24.0', '"kurtosis": 1e9'),
+            ("x[..., 1:, :] * x[..., :-1, :]", "x[..., 1:] * x[..., :-1]"),
+        ],
+    ),
+    (
         "noise_camera.py",
         "noise_camera",
         [
@@ -284,7 +336,7 @@ MUTATIONS = [
         ],
     ),
     (
-        "metrics.py",
+        "metrics/differences.py",
         "metrics",
         [
             ("frames[:-1].float()", "frames[:1].float()"),

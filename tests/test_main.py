@@ -31,5 +31,5 @@ def test_another_word_is_one_sentence(capsys):
     assert main(["smaple", "a ball"]) == 2
     assert (
         capsys.readouterr().err
-        == "zs2: smaple is no command: use sample, extend, enhance, inspect\n"
+        == "zs2: smaple is no command: use sample, extend, enhance, evaluate, inspect\n"
     )

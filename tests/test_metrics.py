@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from zs2.metrics import appearance_distance, colour_histogram, flicker, motion
+from zs2.metrics.differences import appearance_distance, colour_histogram, flicker, motion
 
 
 def test_a_still_clip():

@@ -10,7 +10,7 @@ import torch
 from zs2 import media
 from zs2.cli.output import Watched
 from zs2.cli.room import Room
-from zs2.metrics import motion
+from zs2.metrics.differences import motion
 from zs2.stream import Stream
 
 FRAMES = torch.randint(256, (7, 16, 16, 3), generator=torch.Generator().manual_seed(1)).byte()

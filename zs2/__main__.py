@@ -10,7 +10,8 @@ from zs2.version import __version__
 COMMANDS = {
     "sample": "make a video from a prompt",
     "extend": "make more frames of a clip",
-    "enhance": "make a clip larger",
+    "enhance": "make a clip larger, or smoother",
+    "evaluate": "measure how clips move and hold together",
     "inspect": "say what a checkpoint is, or how a clip was made",
 }
 USAGE = [

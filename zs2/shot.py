@@ -18,7 +18,7 @@ from zs2 import media
 from zs2.attention import FrameAttention, Share
 from zs2.condition import Condition
 from zs2.draws import RNG, NoiseModel
-from zs2.metrics import flicker, motion
+from zs2.metrics.differences import flicker, motion
 from zs2.models.layers import scale_waves
 from zs2.noise import correlation, each_frame
 from zs2.samplers import Sampler

@@ -14,7 +14,7 @@ from zs2.cli.state import belongs
 from zs2.cli.terminal import progress_bar, say
 from zs2.denoise import Order
 from zs2.device import peak_memory
-from zs2.metrics import motion
+from zs2.metrics.differences import motion
 from zs2.pipeline import Pipeline
 from zs2.shot import Shot
 from zs2.stream import Stream

@@ -1,8 +1,11 @@
-"""How a clip moves and holds together, from its frames alone. A still clip wins every consistency
-number, so each is printed beside `motion`."""
+"""How a clip moves and holds together, from the differences of its frames."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+LARGE = 256
+"""Pixels of the smaller side from which `calm` averages."""
 
 
 def motion(frames: Tensor) -> float:
@@ -18,6 +21,30 @@ def change(frames: Tensor) -> float:
     Beside `motion` it tells moving on from jumping to and fro, which leads nowhere.
     """
     return float((frames[-1].float() - frames[0].float()).abs().mean())
+
+
+def calm(frames: Tensor) -> Tensor:
+    """Frames without a GIF's dither: averaged over 4x4 pixels, float32.
+
+    Those with a side below 256 pixels are as they were.
+    """
+    if min(frames.shape[1:3]) < LARGE:
+        return frames.float()
+    return F.avg_pool2d(frames.permute(0, 3, 1, 2).float(), 4).permute(0, 2, 3, 1)
+
+
+def motion_mae(frames: Tensor) -> float:
+    """`motion` of calm frames."""
+    return motion(calm(frames))
+
+
+def drift(frames: Tensor) -> list[float]:
+    """Mean absolute difference of frames that are k = 1, 2, .. F-1 apart, 0..255.
+
+    A walk to and fro levels off; what moves on grows.
+    """
+    x = frames.float()
+    return [float((x[k:] - x[:-k]).abs().mean()) for k in range(1, len(x))]
 
 
 def persistence(latents: Tensor) -> float:

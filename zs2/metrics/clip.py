@@ -1,0 +1,41 @@
+"""What a CLIP model sees in a clip: whether it shows its prompt, and stays the same."""
+
+import torch
+from torch import Tensor
+
+from zs2.models.clip import CLIP
+from zs2.models.tokenizer import Tokenizer
+from zs2.resize import covering
+
+FORMULA = "100 mean max(cos(image, text), 0)"
+
+
+@torch.inference_mode()
+def features(clip: CLIP, frames: Tensor) -> Tensor:
+    """Unit vectors [F, P] of uint8 frames [F, H, W, 3], cropped to a square as CLIP was trained."""
+    side = clip.vision_config.image_size
+    square = covering(frames, side, side).permute(0, 3, 1, 2)
+    device = clip.logit_scale.device
+    return torch.cat([clip.encode_image(x[None].to(device) / 127.5 - 1) for x in square])
+
+
+@torch.inference_mode()
+def score(clip: CLIP, tokenizer: Tokenizer, seen: Tensor, prompt: str) -> float:
+    """CLIP score of frames' vectors [F, P]: 0..100, by the formula of torchmetrics.
+
+    Models differ by 10 points: only scores of the same one can be compared.
+    """
+    text = clip.encode_text(tokenizer.encode([prompt]).to(seen.device))  # (1, P)
+    return float(100 * (seen @ text.T).clamp(min=0).mean())
+
+
+def adjacent(seen: Tensor) -> float:
+    """Frame consistency as FateZero has it: the mean cosine of neighbours' vectors [F, P]."""
+    return float((seen[1:] * seen[:-1]).sum(-1).mean())
+
+
+def all_pairs(seen: Tensor) -> float:
+    """Frame consistency as LOVEU has it: the mean cosine of all pairs of vectors [F, P]."""
+    cosines = seen @ seen.T
+    n = len(seen)
+    return float((cosines.sum() - cosines.diagonal().sum()) / (n * (n - 1)))
