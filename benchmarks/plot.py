@@ -36,8 +36,11 @@ def panel(title: str, unit: str, lines: Mapping[str, Line], left: int = 0) -> st
         marks.append(
             f'<text x="{LEFT - 6}" y="{y(value)}" dy="4" class="end">{short(value)}</text>'
         )
-    for value in sorted({p[0] for p in points}):
-        marks.append(f'<text x="{x(value)}" y="{HEIGHT - 22}" class="mid">{value:g}</text>')
+    ticks = sorted({p[0] for p in points})
+    if any(value % 1 for value in ticks):  # no settings, but something measured
+        ticks = [0, right / 2, right]
+    for value in ticks:
+        marks.append(f'<text x="{x(value)}" y="{HEIGHT - 22}" class="mid">{short(value)}</text>')
     marks.append(f'<text x="{x(right / 2)}" y="{HEIGHT - 5}" class="mid">{title}</text>')
     for i, ((name, line), colour) in enumerate(zip(lines.items(), COLOURS, strict=False)):
         path = "L".join(f"{x(a)} {y(b)}" for a, b in line)

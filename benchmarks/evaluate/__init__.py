@@ -1,0 +1,1 @@
+"""Methods compared over prompts, with intervals: python -m benchmarks.evaluate --help."""

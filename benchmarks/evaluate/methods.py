@@ -1,0 +1,92 @@
+"""What can be compared: a method's name, and what differs from its usual settings.
+
+zs2                            zs2 at its defaults
+zs2:lam=0.003,inertia=0.8      with other values
+zs2:noise=mixed,alpha=0.99     with another noise model
+paper                          the paper's: no inertia, its two searches
+text2video-zero:motion=6       by how many 512ths of the picture it moves, to both sides
+ddim                           frame by frame
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from zs2.attention import FrameAttention
+from zs2.errors import InputError
+from zs2.noise import NOISES
+from zs2.shots.frame_by_frame import FrameByFrame
+from zs2.shots.text2video_zero import Text2VideoZero
+
+PAPER = {"inertia": "0", "select": "paper", "search": "iterative"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a pipeline is asked for beside prompt, frames, steps, size and seed.
+
+    Attributes:
+        name: as it was given.
+        asked: arguments of `Pipeline.shot`.
+    """
+
+    name: str
+    asked: dict[str, Any]
+
+    @property
+    def family(self) -> str:
+        """The name without its values: one line in a plot."""
+        kind, _, rest = self.name.partition(":")
+        kept = [w for w in rest.split(",") if w and not w.startswith(("lam=", "motion="))]
+        return ":".join([kind, ",".join(kept)]) if kept else kind
+
+
+def method(name: str) -> Method:
+    """A method by its name.
+
+    Raises:
+        InputError: the name or a value is not known.
+    """
+    kind, _, rest = name.partition(":")
+    values = dict(word.partition("=")[::2] for word in rest.split(",") if word)
+    try:
+        if kind in ("zs2", "paper"):
+            return Method(name, ours(values | (PAPER if kind == "paper" else {})))
+        if kind == "text2video-zero":
+            by = float(values.pop("motion", 12))
+            check_empty(values)
+            return Method(name, {"features": [Text2VideoZero(motion=(by, by))]})
+        if kind == "ddim":
+            check_empty(values)
+            return Method(name, {"features": [FrameByFrame()]})
+    except ValueError as error:
+        raise InputError(f"method {name}: {error}") from error
+    raise InputError(f"{kind} is no method: use zs2, paper, text2video-zero or ddim")
+
+
+def check_empty(values: dict[str, str]) -> None:
+    if values:
+        raise ValueError(f"it has no {', '.join(values)}")
+
+
+def ours(values: dict[str, str]) -> dict[str, Any]:
+    """Noise model and attention of values by name."""
+    values = dict(values)
+    kind = NOISES.get(values.pop("noise", "dependency"))
+    if kind is None:
+        raise ValueError(f"noise is one of {', '.join(NOISES)}")
+    usual: Any = getattr(kind, "MU", FrameAttention.mu)
+    mu = float(values.pop("mu", usual))
+    known = {f.name: f.type for f in fields(kind)}
+    check_empty({name: value for name, value in values.items() if name not in known})
+    given = {name: read(value) for name, value in values.items()}
+    return {"noise": kind(**given), "attention": FrameAttention(mu)}
+
+
+def read(text: str) -> Any:
+    """A whole number, a number, or a word."""
+    for as_kind in (int, float):
+        try:
+            return as_kind(text)
+        except ValueError:
+            continue
+    return text
