@@ -378,8 +378,7 @@ def memory_path(result: Result) -> str:
 
 def memory_plot(result: Result) -> str:
     lines = {
-        name: [(n, size / 1e6) for n, size in zip(result["frames"], sizes, strict=True)]
-        for name, sizes in result["lengths"].items()
+        name: [(n, size / 1e6) for n, size in sizes] for name, sizes in result["lengths"].items()
     }
     return svg(("frames", "MB", lines))
 
