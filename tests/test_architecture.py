@@ -4,7 +4,8 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "zs2"
-BEYOND = {"zs2.shots", "zs2.cli", "zs2.sample", "zs2.inspect"}
+COMMANDS = {"sample", "extend", "enhance", "evaluate", "inspect"}
+BEYOND = {"zs2.shots", "zs2.cli", *(f"zs2.{name}" for name in COMMANDS)}
 ADAPTERS = {"zs2.checkpoint.lora"}
 
 

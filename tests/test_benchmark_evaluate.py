@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.evaluate import __main__ as harness
 from benchmarks.evaluate.folder import Folder
-from benchmarks.evaluate.methods import method
+from benchmarks.evaluate.methods import PLANS, method, planned
 from benchmarks.evaluate.report import markdown
 from benchmarks.evaluate.statistics import difference, estimate, verdict
 from zs2.errors import InputError
@@ -117,6 +117,12 @@ def test_a_difference_is_of_the_same_prompts(tmp_path):
 def test_methods_that_are_none(name, said):
     with pytest.raises(InputError, match=said):
         method(name)
+
+
+def test_every_plan_is_of_methods():
+    for name, names in PLANS.items():
+        assert [how.name for how in planned([name])] == list(dict.fromkeys(names))
+    assert [how.name for how in planned(["ddim", "table1"])][:2] == ["ddim", "text2video-zero"]
 
 
 def test_families():

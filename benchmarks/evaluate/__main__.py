@@ -24,7 +24,7 @@ from typing import Any
 import zs2
 from benchmarks.evaluate import folder as results
 from benchmarks.evaluate.folder import Folder
-from benchmarks.evaluate.methods import Method, method
+from benchmarks.evaluate.methods import Method, planned
 from benchmarks.evaluate.report import html, markdown
 from zs2.checkpoint.load import load_clip
 from zs2.cli.terminal import answer, say
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
         InputError: prompts, methods, model or folder cannot be used.
     """
     prompts = lines(args.prompts, args.count)
-    methods = [method(name) for name in args.methods]
+    methods = planned(args.methods)
     out = Folder(args.out)
     folders = [out, *map(Folder, args.merge)]
     if not args.report:
@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prompts", type=Path, default=PROMPTS, metavar="FILE")
     parser.add_argument("--count", type=int, help="only the first prompts")
     parser.add_argument(
-        "--methods", nargs="+", default=["zs2", "paper", "text2video-zero", "ddim"], metavar="NAME"
+        "--methods", nargs="+", default=["table1"], metavar="NAME", help="methods or plans"
     )
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--steps", type=int)

@@ -6,8 +6,12 @@ zs2:noise=mixed,alpha=0.99     with another noise model
 paper                          the paper's: no inertia, its two searches
 text2video-zero:motion=6       by how many 512ths of the picture it moves, to both sides
 ddim                           frame by frame
+
+A plan is several at once: table1, the paper's; ladders, its Figure 4; noises, its two ablations as
+one grid of noise and attention; coherence, what to read at equal motion.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,6 +22,29 @@ from zs2.shots.frame_by_frame import FrameByFrame
 from zs2.shots.text2video_zero import Text2VideoZero
 
 PAPER = {"inertia": "0", "select": "paper", "search": "iterative"}
+LAMS = (0.001, 0.003, 0.01, 0.03, 0.1)
+MUS = {"self": 0, "momentum": 0.98, "cross-frame": 1}
+PLANS = {
+    "table1": ["ddim", "text2video-zero", "paper", "zs2"],
+    "ladders": [
+        *(f"paper:lam={lam}" for lam in (0, *LAMS)),
+        *(f"paper:lam=0.01,mu={mu}" for mu in (0, 0.5, 0.8, 0.95, 1)),
+    ],
+    "noises": [
+        f"{kind},mu={mu}"
+        for kind in (
+            *("zs2:noise=independent", "zs2:noise=mixed", "zs2:noise=progressive"),
+            *("paper:lam=0.01", "zs2:lam=0.01"),
+        )
+        for mu in MUS.values()
+    ],
+    "coherence": [
+        *(f"zs2:lam={lam}" for lam in LAMS[:4]),
+        *(f"paper:lam={lam}" for lam in LAMS[1:]),
+        *(f"text2video-zero:motion={motion}" for motion in (3, 6, 12, 24)),
+        "ddim",
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +67,16 @@ class Method:
         return ":".join([kind, ",".join(kept)]) if kept else kind
 
 
+def planned(names: Sequence[str]) -> list[Method]:
+    """Methods by their names and those of plans, each once.
+
+    Raises:
+        InputError: a name or a value is not known.
+    """
+    each = dict.fromkeys(one for name in names for one in PLANS.get(name, [name]))
+    return [method(name) for name in each]
+
+
 def method(name: str) -> Method:
     """A method by its name.
 
@@ -60,7 +97,7 @@ def method(name: str) -> Method:
             return Method(name, {"features": [FrameByFrame()]})
     except ValueError as error:
         raise InputError(f"method {name}: {error}") from error
-    raise InputError(f"{kind} is no method: use zs2, paper, text2video-zero or ddim")
+    raise InputError(f"{kind} is no method: use zs2, paper, text2video-zero, ddim or a plan")
 
 
 def check_empty(values: dict[str, str]) -> None:
