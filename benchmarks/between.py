@@ -13,14 +13,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 import zs2
 from benchmarks.environment import save
 from benchmarks.inertia import residuals
 from weights.recipe.scenes import sample
-from zs2 import media
 from zs2.device import DTYPES
 from zs2.metrics.differences import motion
 from zs2.noise import DependencyNoise
@@ -66,13 +64,11 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=20)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--lam", type=float, default=0.01)
-    parser.add_argument("--picture", type=Path, help="a .png of a clip, blended above")
     parser.add_argument("--json", type=Path, help="folder of results")
     args = parser.parse_args()
     pipe = zs2.load()
     prompts = [scene.caption for scene in sample(args.prompts, seed=15)]
     rows: dict[str, dict[str, list[float]]] = {}
-    shown: list[Tensor] = []
     for seed, prompt in enumerate(prompts):
         clips = made(pipe, prompt, seed, args.steps, args.lam)
         out = clips["whole"]
@@ -88,12 +84,8 @@ def main() -> None:
             }
             for figure, value in figures.items():
                 rows.setdefault(name, {}).setdefault(figure, []).append(round(value, 4))
-        if seed == 1:
-            shown = [clips[name][:8] for name in ("blended", "zs2")]
         means = {n: {f: round(sum(v) / len(v), 3) for f, v in r.items()} for n, r in rows.items()}
         print(seed + 1, means, flush=True)
-    if args.picture:
-        media.save(args.picture, media.contact_sheet(torch.cat(shown), 8)[None], 1, {}, True)
     if args.json:
         dtype = next(name for name, kind in DTYPES.items() if kind == pipe.dtype)
         result: dict[str, object] = {"prompts": prompts, "steps": args.steps, "lam": args.lam}

@@ -15,9 +15,11 @@ import zs2
 from weights.recipe import scenes
 from weights.recipe.scenes import Scene
 from zs2 import media
-from zs2.noise import LoopNoise
-from zs2.pipeline import Pipeline
+from zs2.noise import DependencyNoise, LoopNoise
+from zs2.pipeline import Feature, Pipeline
 from zs2.shot import Clip
+from zs2.shots.between import Between
+from zs2.shots.camera import Camera
 from zs2.shots.init import Init
 from zs2.shots.invert import Invert
 from zs2.shots.mask import Mask
@@ -97,6 +99,46 @@ def travel(pipe: Pipeline) -> Tensor:
     return beside([sample(pipe, "two big blue stars at night", features=features, seed=3)])
 
 
+def camera(pipe: Pipeline) -> Tensor:
+    """The same still under a camera that pans, comes nearer, and turns."""
+    said, moves = (
+        "a small red ball over the sea",
+        (Camera(x=1.5), Camera(zoom=1.04), Camera(roll=3)),
+    )
+    each = [sample(pipe, said, lam=0, cfg=1.5, seed=1, features=[move]) for move in moves]
+    return beside(each)
+
+
+def between(pipe: Pipeline) -> Tensor:
+    """Frames between, blended above and the model's own below, as a sheet."""
+    noise = DependencyNoise(0.03)
+    clip = pipe("a black moon at sunset", frames=4, seed=1, noise=noise, features=[Between(2)])
+    assert isinstance(clip, Clip)
+    blended = clip.frames.clone()
+    left = clip.frames[::2].float()
+    blended[1::2] = ((left[:-1] + left[1:]) / 2).round().byte()
+    return media.contact_sheet(torch.cat([blended, clip.frames]), len(blended))[None]
+
+
+def drag(pipe: Pipeline) -> Tensor:
+    """A star cut out and dragged, and what is made of the draft, as a sheet: docs/camera.md."""
+    said = "a big yellow star at night"
+    clip = pipe(said, frames=1, seed=2)
+    assert isinstance(clip, Clip)
+    still = clip.frames[0]
+    empty = still.clone()
+    empty[13:50, 5:45] = still[13:50, 45:46]  # the night goes on where the star was
+    draft = empty.repeat(8, 1, 1, 1)
+    free = torch.ones(8, 64, 64)
+    for i, x in enumerate(range(5, 21, 2)):
+        draft[i, 13:50, x : x + 40] = still[13:50, 5:45]
+        free[i, 13:50, x : x + 40] = 0
+    features: list[Feature] = [Init(draft, strength=0.7), Mask(draft, free, strength=0.4)]
+    made = pipe(said, frames=8, seed=2, features=features)
+    assert isinstance(made, Clip)
+    return media.contact_sheet(torch.cat([draft, made.frames]), 8)[None]
+
+
 LAMS = (0.001, 0.003, 0.01, 0.03)
 PICTURES: dict[str, Callable[[Pipeline], Tensor]] = {
     "clips": clips,
@@ -105,6 +147,9 @@ PICTURES: dict[str, Callable[[Pipeline], Tensor]] = {
     "mask": mask,
     "invert": invert,
     "travel": travel,
+    "camera": camera,
+    "between": between,
+    "drag": drag,
 }
 
 
@@ -115,8 +160,9 @@ def main() -> None:
     args = parser.parse_args()
     pipe = zs2.load()
     for name in args.only:
-        path = args.folder / f"{name}.gif"
-        media.save(path, PICTURES[name](pipe).contiguous(), 8, {"picture": name}, overwrite=True)
+        made = PICTURES[name](pipe).contiguous()
+        path = args.folder / f"{name}{'.gif' if len(made) > 1 else '.png'}"
+        media.save(path, made, 8, {"picture": name}, overwrite=True)
         print(path)
 
 

@@ -115,11 +115,13 @@ MOTION = (
     Option(
         "--fps-mult",
         "N",
-        "N times the frames a second, with others between those that there are",
+        "N times the frames a second: others between those that are there",
         int,
     ),
     Option(
-        "--camera", "MOVES", "a frame, in pixels, a factor and degrees: pan=2,0 zoom=1.02 roll=1"
+        "--camera",
+        "MOVES",
+        "move the picture each frame, as pan=2,0 zoom=1.02 roll=1 (pixels, factor, degrees)",
     ),
     Option("--loop", "", "the last frame leads back to the first", stored=False),
     PROMPT_AT,
