@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "zs2/version.py").read_text("utf-8"))[1]
@@ -16,15 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=[
-        "zs2",
-        "zs2.checkpoint",
-        "zs2.cli",
-        "zs2.kernels",
-        "zs2.models",
-        "zs2.shots",
-        "zs2.tiny",
-    ],
+    packages=[*find_packages(include=["zs2", "zs2.*"]), "zs2.tiny"],
     package_dir={"zs2.tiny": "weights/tiny"},
     package_data={
         "zs2": ["py.typed"],
