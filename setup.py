@@ -39,6 +39,7 @@ setup(
             "peft>=0.17",
             "opencv-python-headless>=4.10",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "pytorch-msssim>=1",
             "torchmetrics>=1.8",
             "transformers>=4.57",

@@ -311,6 +311,20 @@ def between(result: Result) -> str:
     )
 
 
+def segments(result: Result) -> str:
+    figures = {"at seams": 2, "elsewhere": 2, "first step": 2, "colour distance": 3}  # decimals
+    rows = [
+        [name, *(f"{sum(rows[f]) / len(rows[f]):.{d}f}" for f, d in figures.items())]
+        for name, rows in result["rows"].items()
+    ]
+    return (
+        f"**The paper's longer clips**, whose attention begins anew every {result['segment']} "
+        f"frames (`--segment`; {len(result['prompts'])} prompts, {result['frames']} frames): the "
+        "mean step from frame to frame where a segment ends and elsewhere, and how far the later "
+        "frames' colours are from the first's.\n\n" + table(["", *figures], rows)
+    )
+
+
 def camera(result: Result) -> str:
     def median(values: list[float]) -> float:
         return sorted(values)[len(values) // 2]
@@ -394,6 +408,7 @@ SECTIONS = {
     "sample": sample,
     "growth": growth,
     "memory": memory_taken,
+    "segments": segments,
     "between": between,
     "camera": camera,
     "devices": devices,

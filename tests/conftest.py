@@ -1,7 +1,10 @@
 """What several tests start from: a pipeline with random weights, and a checkpoint's folder."""
 
+import os
 import shutil
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many tests at once as there are cores
 
 import interpreter  # noqa: F401  (first: see there)
 import pytest

@@ -1452,7 +1452,7 @@ def passes(tree: Path, tests: list[str]) -> bool:
         sys.exit(f"no such tests: {', '.join(missing)}")
     # Nothing compiled is kept: two mutants of one second and size would be taken for each other.
     settings = {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n0", "-p", "no:cacheprovider", *files]
     env = os.environ | settings
     try:
         return not subprocess.run(
