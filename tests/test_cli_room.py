@@ -66,7 +66,7 @@ def test_what_was_asked_for_stays(random_pipe):
 def test_large_frames_are_decoded_in_tiles(random_pipe):
     """At 2048 pixels decoding takes most."""
     large = clip(random_pipe, frames=1, size=(2048, 2048))
-    chosen = large.fitted(model_memory(random_pipe.weights) + large.needed // 2)
+    chosen = large.fitted(model_memory(random_pipe.weights) + large.needed * 3 // 4)
     assert chosen.pipe.weights.settings["tile"] == 512
     assert large.pipe.weights.settings.get("tile") is None
 

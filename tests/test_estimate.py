@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from zs2.denoise import Whole
-from zs2.estimate import clip_memory, model_memory, state_memory
+from zs2.estimate import HEAP, clip_memory, model_memory, state_memory
 from zs2.models.tiled_vae import TiledVAE
 from zs2.models.unet import UNet
 from zs2.models.unet_config import UNetConfig
@@ -16,6 +16,7 @@ from zs2.stream import Stream
 
 LATENT = (4, 64, 64)
 MIB = 2**20
+WIDEST = 2 * 2560 * 1280 * 9  # the largest convolution's weights, laid out anew
 FRAME = 3 * 512 * 512 + 4 * 5 * 4 * 64 * 64  # what is kept of each: its pixels, five latents
 
 
@@ -24,9 +25,15 @@ class Network:
         self.config, self.dtype = config, dtype
 
 
+@pytest.fixture(scope="module")
+def sd15():
+    with torch.device("meta"):
+        return UNet(UNetConfig())
+
+
 @pytest.fixture
-def memory(random_pipe):
-    sd15 = replace(random_pipe.weights, unet=Network(UNetConfig()))
+def memory(random_pipe, sd15):
+    sd15 = replace(random_pipe.weights, unet=sd15)
 
     def told(frames, chunk=None, together=True, dtype=torch.bfloat16, device="cpu", **counts):
         order = Whole(chunk, together)
@@ -36,8 +43,9 @@ def memory(random_pipe):
     return told
 
 
-def test_a_chunk_takes_what_a_clip_of_its_length_takes(memory):
-    assert memory(64, chunk=16) == memory(16) + 48 * FRAME
+def test_a_chunk_takes_what_a_clip_of_its_length_takes_and_a_state(memory, sd15):
+    state = 2 * state_memory(sd15, LATENT)  # of the step, two branches
+    assert memory(64, chunk=16) == memory(16) + 48 * FRAME + state
     assert memory(16, chunk=64) == memory(16)
     assert memory(64) > 3 * memory(16)
 
@@ -48,17 +56,21 @@ def test_guidance_apart_takes_what_no_guidance_takes(memory):
 
 
 def test_a_short_clip_takes_what_its_decoding_takes(memory):
-    decoding = 9 * 512 * 512 * 128 * 2
-    assert memory(1) == decoding + FRAME
-    assert memory(2) == decoding + 2 * FRAME
+    """And what the UNet's small tensors left in the heap."""
+    decoding = 7 * 512 * 512 * 128 * 2
+    one_row = 64 * 64 * 320 * 2
+    assert memory(1, branches=1) == decoding + 40 * one_row + WIDEST + FRAME
+    assert memory(4) == decoding + (256 << 20) + 4 * FRAME
+    assert memory(4, device="cuda") == max(decoding, 8 * 20 * one_row + HEAP) + 4 * FRAME
 
 
 def test_of_a_long_clip(memory):
     """32 rows of SD 1.5's widest level in bf16."""
     activation = 32 * 64 * 64 * 320 * 2
-    assert memory(16) == 14 * activation + (256 << 20) + 16 * FRAME
+    assert memory(16) == 14 * activation + (256 << 20) + WIDEST + 16 * FRAME
     assert memory(16, device="cuda") == 20 * activation + (256 << 20) + 16 * FRAME
-    assert memory(16, dtype=torch.float32) == 28 * activation + (256 << 20) + 16 * FRAME
+    fp32 = 28 * activation + (256 << 20) + 2 * WIDEST + 16 * FRAME
+    assert memory(16, dtype=torch.float32) == fp32
 
 
 def test_a_controls_residuals_are_as_large_as_the_unets_maps(memory, random_pipe):
@@ -67,12 +79,6 @@ def test_a_controls_residuals_are_as_large_as_the_unets_maps(memory, random_pipe
     own = 16 * 3 * 512 * 512 + activation // 2
     assert memory(16, controls=1) == memory(16) + 5 * activation + own
     assert memory(16, controls=2) == memory(16, controls=1) + own
-
-
-@pytest.fixture(scope="module")
-def sd15():
-    with torch.device("meta"):
-        return UNet(UNetConfig())
 
 
 def test_a_state_of_sd_15(sd15):
@@ -97,13 +103,13 @@ def test_a_stream_keeps_a_chunk_and_the_states_of_every_step(sd15, random_pipe):
     assert told(8, Stream(8)) == told(8, Whole())
 
 
-def test_a_tile_takes_what_its_pixels_take(memory, random_pipe):
-    tiled = replace(random_pipe.weights, unet=Network(UNetConfig()))
+def test_a_tile_takes_what_its_pixels_take(memory, random_pipe, sd15):
+    tiled = replace(random_pipe.weights, unet=sd15)
     vae = TiledVAE(Network(VAEConfig()), 32)  # 256 pixels
     told = clip_memory(
         replace(tiled, vae=vae), torch.bfloat16, torch.device("cpu"), 1, LATENT, Whole()
     )
-    assert told < memory(1) / 2
+    assert memory(1) - told == 7 * (512 * 512 - 256 * 256) * 128 * 2
 
 
 def test_a_models_bytes(random_pipe):

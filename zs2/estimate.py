@@ -9,6 +9,9 @@ from zs2.models.unet import UNet
 from zs2.stream import Stream
 from zs2.weights import Weights
 
+HEAP = 256 << 20
+"""Bytes of tensors that glibc's heap keeps for itself, at most: as measured."""
+
 
 def clip_memory(
     weights: Weights,
@@ -25,8 +28,9 @@ def clip_memory(
 
     The larger of one UNet pass and the decoding of one frame, each counted in activations of its
     widest level as measured, and the gaps that a pass leaves in the heap: those of large tensors go
-    back to the system. SDXL's first level has no attention, and fills as much with its skips: at
-    512x512 and 8 rows, 22 activations measured where SD 1.5's numbers say 27.
+    back to the system, the others are still there when frames are decoded. SDXL's first level has
+    no attention, and fills as much with its skips: at 512x512 and 8 rows, 22 activations measured
+    where SD 1.5's numbers say 27.
 
     Args:
         latent: (C, h, w) of a frame.
@@ -39,21 +43,26 @@ def clip_memory(
     rows = min(frames, order.chunk or frames) * (branches if order.together else 1)
     activation = rows * h * w * weights.unet.config.block_out_channels[0] * dtype.itemsize
     # A GPU's feed-forward is not in parts: counted, not yet measured.
+    left = 0
     live = 14 if device.type == "cpu" else 20
     live += 5 if controls else 0  # the sum of their residuals, of all sizes
-    unet = live * activation + min(26 * activation, 256 << 20)
+    unet = live * activation + min(26 * activation, HEAP)
+    if device.type == "cpu":  # a convolution lays its weights out anew
+        unet += max(p.numel() for p in weights.unet.parameters()) * dtype.itemsize
+        left = min(unet, HEAP)
     pixels = h * w * factor * factor
     drawn = pixels
     if isinstance(weights.vae, TiledVAE):
         drawn = min(pixels, (weights.vae.side * factor) ** 2)
-    vae = 9 * drawn * weights.vae.config.block_out_channels[0] * weights.vae.dtype.itemsize
+    vae = 7 * drawn * weights.vae.config.block_out_channels[0] * weights.vae.dtype.itemsize
     held = min(frames, order.chunk) if isinstance(order, Stream) else frames
     kept = held * (3 * pixels + 4 * 5 * channels * h * w)  # uint8; float32
-    if held < frames:
-        kept += steps * branches * state_memory(weights.unet, latent)
+    if (order.chunk or frames) < frames:
+        carried = steps if isinstance(order, Stream) else 1
+        kept += carried * branches * state_memory(weights.unet, latent)
     # Their pictures, and what is made of them once.
     kept += controls * frames * (3 * pixels + activation // rows)
-    return max(unet, vae) + kept
+    return max(unet, left + vae) + kept
 
 
 def model_memory(weights: Weights) -> int:

@@ -6,15 +6,18 @@ zs2:noise=mixed,alpha=0.99     with another noise model
 paper                          the paper's: no inertia, its two searches
 text2video-zero:motion=6       by how many 512ths of the picture it moves, to both sides
 ddim                           frame by frame
+own:lam=0.003                  zs2 with attention or noise of another kind, see `tried`
 
 A plan is several at once: table1, the paper's; ladders, its Figure 4; noises, its two ablations as
-one grid of noise and attention; coherence, what to read at equal motion.
+one grid of noise and attention; long, its Figures 14 to 16; coherence, what to read at equal
+motion; study, what was tried for more of it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from benchmarks.evaluate.tried import TRIED
 from zs2.attention import FrameAttention
 from zs2.errors import InputError
 from zs2.noise import NOISES
@@ -23,6 +26,7 @@ from zs2.shots.text2video_zero import Text2VideoZero
 
 PAPER = {"inertia": "0", "select": "paper", "search": "iterative"}
 LAMS = (0.001, 0.003, 0.01, 0.03, 0.1)
+STUDIED = (0.001, 0.003, 0.01)
 MUS = {"self": 0, "momentum": 0.98, "cross-frame": 1}
 PLANS = {
     "table1": ["ddim", "text2video-zero", "paper", "zs2"],
@@ -43,6 +47,17 @@ PLANS = {
         *(f"paper:lam={lam}" for lam in LAMS[1:]),
         *(f"text2video-zero:motion={motion}" for motion in (3, 6, 12, 24)),
         "ddim",
+    ],
+    # Neighbours' noise correlates alike: the alphas are by default those of lam = 0.01.
+    "long": [
+        *(f"zs2:noise={kind},mu=0.95" for kind in ("mixed", "progressive")),
+        *(f"{kind}:lam=0.01,mu=0.95" for kind in ("paper", "zs2")),
+    ],
+    "study": [
+        *(f"zs2:lam={lam}" for lam in STUDIED),
+        *(f"zs2:lam={lam},inertia={inertia}" for inertia in (0, 0.5, 0.8, 1) for lam in STUDIED),
+        *(f"zs2:lam={lam},mu={mu}" for mu in (0, 0.5, 0.9, 1) for lam in STUDIED),
+        *(f"{kind}:lam={lam}" for kind in TRIED for lam in STUDIED),
     ],
 }
 
@@ -88,6 +103,8 @@ def method(name: str) -> Method:
     try:
         if kind in ("zs2", "paper"):
             return Method(name, ours(values | (PAPER if kind == "paper" else {})))
+        if kind in TRIED:
+            return Method(name, {**ours(values), "features": [TRIED[kind]]})
         if kind == "text2video-zero":
             by = float(values.pop("motion", 12))
             check_empty(values)
