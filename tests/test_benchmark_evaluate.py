@@ -4,13 +4,16 @@ import csv
 import json
 
 import pytest
+import torch
 
 from benchmarks.evaluate import __main__ as harness
-from benchmarks.evaluate.folder import Folder
+from benchmarks.evaluate.folder import Folder, Row
 from benchmarks.evaluate.methods import PLANS, method, planned
-from benchmarks.evaluate.report import markdown
-from benchmarks.evaluate.statistics import difference, estimate, verdict
+from benchmarks.evaluate.report import markdown, summary
+from benchmarks.evaluate.statistics import at_change, difference, estimate, interval, verdict
+from benchmarks.evaluate.tried import TRIED
 from zs2.errors import InputError
+from zs2.noise import DependencyNoise
 
 QUICK = ["--count", "2", "--frames", "3", "--steps", "2", "--methods", "zs2", "ddim"]
 TIMES = "seconds"  # the one figure that no two runs share
@@ -157,3 +160,59 @@ def test_a_damaged_file_is_named(tmp_path, capsys):
     path.write_text(json.dumps({"method": "zs2"}))
     assert harness.main(["--out", str(tmp_path), "--report"]) == 2
     assert f"{path} is damaged: delete it" in capsys.readouterr().err
+
+
+def test_a_figure_at_equal_change_is_read_off_a_line():
+    """A figure that is twice the change, of methods that change by 10 and 20 in the mean."""
+    keys = [("a", 1), ("b", 1), ("c", 1)]
+    means = {"much": 20, "little": 10}
+    change = {
+        n: {key: m * s for key, s in zip(keys, (0.9, 1, 1.1), strict=True)}
+        for n, m in means.items()
+    }
+    values = {name: {key: 2 * v for key, v in of.items()} for name, of in change.items()}
+    found = at_change(change, values, keys, 15)
+    assert torch.allclose(found, torch.tensor(30.0, dtype=torch.float64))
+    assert interval(found) == pytest.approx((30, 30, 30))
+    assert float(at_change(change, values, keys, 10)[0]) == pytest.approx(20)
+    assert at_change(change, values, keys, 9) is None
+    assert at_change(change, values, keys, 21) is None
+
+
+def test_what_is_kept_of_a_plan():
+    names = ["zs2:lam=0.001", "zs2:lam=0.1", "paper:lam=0.1", "paper:lam=1", "ddim"]
+    figures = {  # of two prompts: net change, residual
+        "zs2:lam=0.001": ((8, 1), (12, 3)),
+        "zs2:lam=0.1": ((28, 5), (32, 7)),
+        "paper:lam=0.1": ((8, 4), (12, 4)),
+        "paper:lam=1": ((38, 8), (42, 8)),
+        "ddim": ((50, 9), (50, 9)),
+    }
+    rows = [
+        Row("", name, prompt, 1, metric, value)
+        for name, both in figures.items()
+        for prompt, found in zip("ab", both, strict=True)
+        for metric, value in zip(("net_change", "residual"), found, strict=True)
+    ]
+    rows += [Row("", row.method, row.prompt, 1, "motion", 1) for row in rows[::2]]
+    told = summary(rows, names)
+    assert (told["clips"], told["prompts"]) == (2, 2)
+    assert told["means"]["ddim"]["residual"] == [9, 9, 9]
+    assert told["differences"]["ddim"]["residual"][0] == 7
+    at = told["at change"]
+    assert set(at) == {"10", "15", "20", "30"}  # nobody changes by 5
+    assert at["20"]["zs2"]["residual"][0] == 4
+    mean, _, _, apart, low, high = at["20"]["paper"]["residual"]
+    assert (mean, apart) == pytest.approx((5.333, 1.333), abs=1e-3)
+    assert low < apart < high
+    assert "ddim" not in at["10"]  # one method is no line
+
+
+@pytest.mark.parametrize("name", TRIED)
+def test_what_was_tried_makes_other_clips_from_the_same_still(random_pipe, name):
+    """Shares in its own way; frame 1 has none before it, so only what it sees twice can round."""
+    told = {"frames": 3, "seed": 1, "steps": 2, "size": (32, 32)}  # maps above COARSE and below
+    plain = random_pipe("a red ball", **told, noise=DependencyNoise(0.1)).frames
+    frames = random_pipe("a red ball", **told, **method(f"{name}:lam=0.1").asked).frames
+    assert (frames[0].int() - plain[0].int()).abs().max() <= 2
+    assert not torch.equal(frames[1:], plain[1:])

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import zs2
+from benchmarks.environment import save
 from benchmarks.evaluate import folder as results
 from benchmarks.evaluate.folder import Folder
 from benchmarks.evaluate.methods import Method, planned
-from benchmarks.evaluate.report import html, markdown
+from benchmarks.evaluate.report import html, markdown, summary
 from zs2.checkpoint.load import load_clip
 from zs2.cli.terminal import answer, say
 from zs2.device import name_of
@@ -124,6 +125,10 @@ def run(args: argparse.Namespace) -> None:
     settings = out.settings() or {}
     results.write(args.out / "report.md", markdown(rows, names, settings))
     results.write(args.out / "report.html", html(rows, names, settings, folders, args.shown))
+    if args.json:
+        plan = " ".join(args.methods)
+        told = {"plan": plan, **settings, **summary(rows, names)}
+        save(args.json, f"evaluate {plan}", settings["dtype"], told)
     answer(str(args.out / "report.html"))
 
 
@@ -152,6 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--report", action="store_true", help="of what is finished, and no more")
     parser.add_argument("--shown", type=int, default=6, help="prompts whose clips the page shows")
+    parser.add_argument("--json", type=Path, help="folder of results, for a plan's summary")
     args = parser.parse_args(argv)
     try:
         run(args)

@@ -4,13 +4,26 @@ import base64
 import html as escape
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from benchmarks.evaluate.folder import Folder, Row
 from benchmarks.evaluate.methods import method
-from benchmarks.evaluate.statistics import BETTER, Estimate, difference, estimate, verdict
+from benchmarks.evaluate.statistics import (
+    BETTER,
+    Estimate,
+    at_change,
+    difference,
+    estimate,
+    interval,
+    verdict,
+)
 from benchmarks.plot import svg
 
 CURVES = ("residual", "jumps", "tc", "ms_ssim", "appearance", "clip_score")
+CHANGES = (5, 10, 15, 20, 30)
+"""Differences of the last frame to the first, 0..255, at which methods are compared."""
 Values = dict[tuple[str, int], float]
 
 
@@ -42,6 +55,52 @@ def tables(rows: Sequence[Row], names: Sequence[str]) -> Iterator[tuple[str, lis
             lines.append(line)
         direction = {True: " (more is better)", False: " (less is better)", None: ""}
         yield metric + direction[BETTER.get(metric)], lines
+
+
+def families(names: Sequence[str]) -> dict[str, list[str]]:
+    """Methods that differ in how much they move alone, by their family."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(method(name).family, []).append(name)
+    return found
+
+
+def summary(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
+    """Means and differences with their intervals, and families at the same change, for JSON."""
+    of = by_method(rows, names)
+    names = [name for name in names if name in of.get("motion", {})]
+    base, *_ = names
+    keys = sorted(set.intersection(*({*of["motion"][name]} for name in names)))
+    means: dict[str, Any] = {name: {} for name in names}
+    apart: dict[str, Any] = {name: {} for name in names if name != base}
+    at: dict[str, Any] = {}
+    groups = {family: group for family, group in families(names).items() if len(group) > 1}
+    for metric, values in of.items():
+        if metric == "seconds":
+            continue
+        for name in names:
+            means[name][metric] = rounded(estimate([*values[name].values()]))
+            if name != base:
+                apart[name][metric] = rounded(difference(values[name], values[base]))
+        for goal in CHANGES:
+            first: Tensor | None = None
+            for family, group in groups.items():
+                change = {name: of["net_change"][name] for name in group}
+                found = at_change(change, {name: values[name] for name in group}, keys, goal)
+                if found is None or metric == "net_change":
+                    continue
+                row = at.setdefault(str(goal), {}).setdefault(family, {})
+                row[metric] = rounded(interval(found))
+                if first is None:
+                    first = found
+                else:
+                    row[metric] += rounded(interval(found - first))
+    counts = {"clips": len(keys), "prompts": len({prompt for prompt, _ in keys})}
+    return {**counts, "means": means, "differences": apart, "at change": at}
+
+
+def rounded(found: Estimate | None) -> list[float]:
+    return [] if found is None else [float(f"{value:.4g}") for value in found]
 
 
 def curves(rows: Sequence[Row], names: Sequence[str]) -> Iterator[str]:
