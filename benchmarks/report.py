@@ -371,6 +371,32 @@ def at_change(found: list[float], decimals: int) -> str:
     return f"{mean:.{decimals}f} ({low:+.{decimals}f} .. {high:+.{decimals}f})"
 
 
+def search(result: Result) -> str:
+    at = (0, 4, 9, 14)  # steps
+    rows = [
+        [name, *(f"{found['error'][i]:.2g}" for i in at), f"{100 * found['still']:.0f} %"]
+        for name, found in result["convergence"].items()
+    ]
+    head = ["search", *(f"after {i + 1}" for i in at), "still clips"]
+    decimals = {"mean": 3, "variance": 2, "kurtosis": 2, "seeds differ by": 1, "motion": 1}
+    kinds = [
+        [name, *(f"{row[figure]:.{d}f}" for figure, d in decimals.items())]
+        for name, row in result["rows"].items()
+    ]
+    return (
+        f"**The paper's Figure 17**: how far the KL is from λ {result['lam']} after as many steps "
+        f"of the search (the median of {result['clips']} clips), and in how many clips nothing "
+        f"moves at its end.\n\n{table(head, rows)}\n\nWhat the candidates are for "
+        f"({len(result['prompts'])} prompts of the small model, inertia 0): how normal the noise "
+        f"of frame {result['frames']} is (0, 1 and 3), how much its pictures differ from seed to "
+        f"seed, and motion, both 0 to 255.\n\n{table(['', *decimals], kinds)}\n\n"
+        "Section 3.1's pointwise solution, p - λ / exp(p), which needs no search, grows without "
+        f"bound: of as many clips, the largest value of frame 3 is "
+        f"{result['analytic']['largest value of frame 3']:.2g}, and some are infinite by frame "
+        f"{result['analytic']['first infinite frame']}."
+    )
+
+
 def segments(result: Result) -> str:
     figures = {"at seams": 2, "elsewhere": 2, "first step": 2, "colour distance": 3}  # decimals
     rows = [
@@ -468,6 +494,7 @@ SECTIONS = {
     "sample": sample,
     "growth": growth,
     "memory": memory_taken,
+    "search": search,
     "segments": segments,
     "evaluate": evaluate,
     "between": between,
