@@ -47,7 +47,7 @@ def clips(pipe: Pipeline) -> Tensor:
     rows = []
     for prompt in ("two big blue stars at night", "a red ball on green grass"):
         row = [sample(pipe, prompt, lam=lam, seed=1) for lam in LAMS]
-        rows.append(torch.nn.functional.pad(beside(row, 3), (0, 0, 0, 0, 0, GAP), value=255))
+        rows.append(torch.nn.functional.pad(beside(row), (0, 0, 0, 0, 0, GAP), value=255))
     return torch.cat(rows, dim=1)[:, :-GAP]
 
 
