@@ -398,16 +398,16 @@ def search(result: Result) -> str:
 
 
 def segments(result: Result) -> str:
-    figures = {"at seams": 2, "elsewhere": 2, "first step": 2, "colour distance": 3}  # decimals
+    figures = {"first step": 2, "at seams": 2, "elsewhere": 2, "colour distance": 3}  # decimals
     rows = [
         [name, *(f"{sum(rows[f]) / len(rows[f]):.{d}f}" for f, d in figures.items())]
         for name, rows in result["rows"].items()
     ]
     return (
-        f"**The paper's longer clips**, whose attention begins anew every {result['segment']} "
-        f"frames (`--segment`; {len(result['prompts'])} prompts, {result['frames']} frames): the "
-        "mean step from frame to frame where a segment ends and elsewhere, and how far the later "
-        "frames' colours are from the first's.\n\n" + table(["", *figures], rows)
+        f"**The steps of a clip** ({len(result['prompts'])} prompts, {result['frames']} frames, "
+        f"λ {result['lam']}): the mean difference of neighbours from frame 1 to 2, where the "
+        "paper's segments (`--segment`) end, whose attention begins anew, and elsewhere; and how "
+        f"far the later frames' colours are from the first's.\n\n{table(['', *figures], rows)}"
     )
 
 
