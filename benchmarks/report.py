@@ -362,6 +362,24 @@ def evaluate(result: Result) -> str:
     )
 
 
+def coherence_in_brief(result: Result) -> str:
+    """All families at one change, the largest that all reach."""
+    goals = result["at change"]
+    goal = max(goals, key=lambda g: (len(goals[g]), float(g)))
+    figures = ("residual", "jumps", "ms_ssim", "clip_score")
+    rows = [
+        [f"`{family}`", *(f"{row[f][0]:.{FIGURES[f]}f}" for f in figures)]
+        for family, row in goals[goal].items()
+    ]
+    return (
+        f"**Coherence at equal motion** (small model, {result['prompts']} prompts): where the "
+        f"last frame differs from the first by {goal} of 255, what optical flow leaves of the "
+        "steps from frame to frame, the share of steps where that is above 10, MS-SSIM of "
+        "neighbours, and CLIP score. [What was compared, and what was tried](docs/coherence.md)."
+        "\n\n" + table(["", *(f.replace("_", " ") for f in figures)], rows)
+    )
+
+
 def at_change(found: list[float], decimals: int) -> str:
     """A mean, and how far it may be from the first family's."""
     mean, _, _, *apart = found
@@ -483,7 +501,12 @@ def memory_plot(result: Result) -> str:
     return svg(("frames", "MB", lines))
 
 
-BRIEF = {"judge": judge, "inertia": inertia_in_brief, "sample": sample_in_brief}
+BRIEF = {
+    "judge": judge,
+    "evaluate coherence": coherence_in_brief,
+    "inertia": inertia_in_brief,
+    "sample": sample_in_brief,
+}
 SECTIONS = {
     "judge": judge,
     "motion": motion,
@@ -520,8 +543,8 @@ def files() -> dict[Path, str]:
             for name in sorted(results):
                 if name.split()[0] == section:  # "sample", and "sample tiny"
                     full.append(f"{write(results[name])}\n\n{source(results[name])}")
-                if name == section and section in BRIEF:
-                    brief.append(f"{BRIEF[section](results[name])}\n\n{source(results[name])}")
+                    if name in BRIEF:
+                        brief.append(f"{BRIEF[name](results[name])}\n\n{source(results[name])}")
     for results in machines:
         if "growth" in results:
             made[ROOT / plot_path(results["growth"])] = growth_plot(results["growth"])
