@@ -30,7 +30,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def source(result: Result) -> str:
     """What a figure was measured on, small print under its table."""
     torch = result["versions"]["torch"]
-    threads = f", {result['threads']} threads" if "cpu" in torch else ""
+    count = result["threads"]
+    threads = f", {count} thread{'s' * (count > 1)}" if "cpu" in torch else ""
     return (
         f"<sub>{result['device']}{threads}, {result['dtype']}, torch {torch}, "
         f"commit {result['commit']}, {result['date']}</sub>"
@@ -350,7 +351,7 @@ def evaluate(result: Result) -> str:
         [goal, f"`{family}`", *(at_change(row[f], d) for f, d in FIGURES.items() if f in row)]
         for goal, kinds in result["at change"].items()
         if len(kinds) > 1
-        for family, row in kinds.items()
+        for family, row in sorted(kinds.items(), key=lambda kind: len(kind[1]["motion"]))
     ]
     if not near:
         return told
@@ -367,8 +368,9 @@ def coherence_in_brief(result: Result) -> str:
     goals = result["at change"]
     goal = max(goals, key=lambda g: (len(goals[g]), float(g)))
     figures = ("residual", "jumps", "ms_ssim", "clip_score")
+    names = {"paper": "the paper's noise", "text2video-zero": "Text2Video-Zero"}
     rows = [
-        [f"`{family}`", *(f"{row[f][0]:.{FIGURES[f]}f}" for f in figures)]
+        [names.get(family, family), *(f"{row[f][0]:.{FIGURES[f]}f}" for f in figures)]
         for family, row in goals[goal].items()
     ]
     return (

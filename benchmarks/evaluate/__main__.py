@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> None:
         judge = None if clip is None else load_clip(clip)
         pipe = zs2.load(SMALL if args.model is None else args.model, device=args.device)
         told = {
-            "model": pipe.weights.name or "the small one",
+            "model": pipe.weights.name or "the small model",
             "dtype": name_of(pipe.dtype),
             "clip": None if clip is None else Path(clip).name,
             "frames": args.frames,
