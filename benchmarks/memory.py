@@ -143,6 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--length", nargs=2, metavar=("ORDER", "N"), help=argparse.SUPPRESS)
     parser.add_argument("--setting", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=["lengths", "estimates"])
     parser.add_argument("--json", type=Path, help="folder of results")
     args = parser.parse_args()
     if args.length:
@@ -152,18 +153,22 @@ def main() -> None:
         print(json.dumps(compared(SETTINGS[args.setting])))
         return
 
-    lengths: dict[str, list[list[int]]] = {}
-    for name, counts in LENGTHS.items():
-        lengths[name] = [[n, alone("--length", name, str(n))] for n in counts]
-        print(name, *(f"{size / 1e6:.0f} MB" for _, size in lengths[name]))
-    rows = []
-    for i, setting in enumerate(SETTINGS):
-        estimate, peak = alone("--setting", str(i))
-        rows.append({"setting": setting.words, "estimate": estimate, "peak": peak})
-        print(f"{setting.words}: {estimate / 1e6:.0f} MB estimated, {peak / 1e6:.0f} MB taken")
-    if args.json:
-        result: dict[str, object] = {"lengths": lengths, "estimates": rows}
-        save(args.json, "memory", "fp32, bf16", result)
+    if args.only != "estimates":
+        lengths: dict[str, list[list[int]]] = {}
+        for name, counts in LENGTHS.items():
+            lengths[name] = [[n, alone("--length", name, str(n))] for n in counts]
+            print(name, *(f"{size / 1e6:.0f} MB" for _, size in lengths[name]), flush=True)
+        if args.json:
+            save(args.json, "memory", "fp32", {"lengths": lengths})
+    if args.only != "lengths":
+        rows = []
+        for i, setting in enumerate(SETTINGS):
+            estimate, peak = alone("--setting", str(i))
+            rows.append({"setting": setting.words, "estimate": estimate, "peak": peak})
+            found = f"{estimate / 1e6:.0f} MB estimated, {peak / 1e6:.0f} MB taken"
+            print(f"{setting.words}: {found}", flush=True)
+        if args.json:
+            save(args.json, "estimates", "fp32, bf16", {"rows": rows})
 
 
 if __name__ == "__main__":

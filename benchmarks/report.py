@@ -475,6 +475,13 @@ def devices(result: Result) -> str:
 
 
 def memory_taken(result: Result) -> str:
+    return (
+        "**Memory over the length of a clip** (the small model, with all that a process takes; "
+        f"clips are written as mp4).\n\n![Memory over frames]({Path(memory_path(result)).name})"
+    )
+
+
+def estimates(result: Result) -> str:
     rows = [
         [
             f"`{row['setting']}`",
@@ -482,11 +489,9 @@ def memory_taken(result: Result) -> str:
             f"{row['peak'] / 1e6:.0f} MB",
             f"{row['estimate'] / row['peak'] - 1:+.0%}",
         ]
-        for row in result["estimates"]
+        for row in result["rows"]
     ]
     return (
-        "**Memory over the length of a clip** (the small model, with all that a process takes; "
-        f"clips are written as mp4).\n\n![Memory over frames]({Path(memory_path(result)).name})\n\n"
         "**Memory that is told before** a clip is made, beside the model (SD 1.5's shapes).\n\n"
         + table(["setting", "estimate", "peak", "difference"], rows)
     )
@@ -519,6 +524,7 @@ SECTIONS = {
     "sample": sample,
     "growth": growth,
     "memory": memory_taken,
+    "estimates": estimates,
     "search": search,
     "segments": segments,
     "evaluate": evaluate,

@@ -54,7 +54,7 @@ def clip_memory(
     drawn = pixels
     if isinstance(weights.vae, TiledVAE):
         drawn = min(pixels, (weights.vae.side * factor) ** 2)
-    vae = 7 * drawn * weights.vae.config.block_out_channels[0] * weights.vae.dtype.itemsize
+    vae = 6 * drawn * weights.vae.config.block_out_channels[0] * weights.vae.dtype.itemsize
     held = min(frames, order.chunk) if isinstance(order, Stream) else frames
     kept = held * (3 * pixels + 4 * 5 * channels * h * w)  # uint8; float32
     if (order.chunk or frames) < frames:
