@@ -321,7 +321,7 @@ MUTATIONS = [
         [
             ("(branches if order.together else 1)", "branches"),
             ("min(frames, order.chunk or frames)", "frames"),
-            ("return max(unet, vae) + kept", "return unet + kept"),
+            ("return max(unet, left + vae) + kept", "return unet + kept"),
             ("pixels = h * w * factor * factor", "pixels = h * w * factor"),
             ("kept = held * (", "kept = rows * ("),
         ],
