@@ -377,7 +377,7 @@ def coherence_in_brief(result: Result) -> str:
         f"**Coherence at equal motion** (small model, {result['prompts']} prompts): where the "
         f"last frame differs from the first by {goal} of 255, what optical flow leaves of the "
         "steps from frame to frame, the share of steps where that is above 10, MS-SSIM of "
-        "neighbours, and CLIP score. [What was compared, and what was tried](docs/coherence.md)."
+        "neighbours, and CLIP score. [What was compared](docs/coherence.md)."
         "\n\n" + table(["", *(f.replace("_", " ") for f in figures)], rows)
     )
 

@@ -26,6 +26,8 @@ def clip_memory(
 ) -> int:
     """About how many bytes a clip takes beside the model; a gigabyte is right to a third.
 
+    Of less, up to a half too much was told: docs/results.md.
+
     The larger of one UNet pass and the decoding of one frame, each counted in activations of its
     widest level as measured, and the gaps that a pass leaves in the heap: those of large tensors go
     back to the system, the others are still there when frames are decoded. SDXL's first level has
@@ -43,10 +45,10 @@ def clip_memory(
     rows = min(frames, order.chunk or frames) * (branches if order.together else 1)
     activation = rows * h * w * weights.unet.config.block_out_channels[0] * dtype.itemsize
     # A GPU's feed-forward is not in parts: counted, not yet measured.
-    left = 0
     live = 14 if device.type == "cpu" else 20
     live += 5 if controls else 0  # the sum of their residuals, of all sizes
     unet = live * activation + min(26 * activation, HEAP)
+    left = 0
     if device.type == "cpu":  # a convolution lays its weights out anew
         unet += max(p.numel() for p in weights.unet.parameters()) * dtype.itemsize
         left = min(unet, HEAP)
