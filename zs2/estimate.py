@@ -47,7 +47,7 @@ def clip_memory(
     # A GPU's feed-forward is not in parts: counted, not yet measured.
     live = 14 if device.type == "cpu" else 20
     live += 5 if controls else 0  # the sum of their residuals, of all sizes
-    unet = live * activation + min(26 * activation, HEAP)
+    unet = live * activation + min(18 * activation, HEAP)
     left = 0
     if device.type == "cpu":  # a convolution lays its weights out anew
         unet += max(p.numel() for p in weights.unet.parameters()) * dtype.itemsize
