@@ -59,7 +59,7 @@ def test_a_short_clip_takes_what_its_decoding_takes(memory):
     """And what the UNet's small tensors left in the heap."""
     decoding = 6 * 512 * 512 * 128 * 2
     one_row = 64 * 64 * 320 * 2
-    assert memory(1, branches=1) == decoding + 40 * one_row + WIDEST + FRAME
+    assert memory(1, branches=1) == decoding + (14 + 18) * one_row + WIDEST + FRAME
     assert memory(4) == decoding + (256 << 20) + 4 * FRAME
     assert memory(4, device="cuda") == max(decoding, 8 * 20 * one_row + HEAP) + 4 * FRAME
 

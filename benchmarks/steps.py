@@ -1,6 +1,6 @@
 """The steps of a clip: its first one, and the seams of the paper's longer clips.
 
-    python -m benchmarks.segments --json benchmarks/results
+    python -m benchmarks.steps --json benchmarks/results
 
 The same clips whole, in segments of 8 frames, whose attention begins anew, without momentum, and
 with a lambda that grows over the first frames; all else is alike. A step is the mean
@@ -62,7 +62,7 @@ def main() -> None:
         print(seed + 1, means, flush=True)
     if args.json:
         told: dict[str, object] = {"prompts": prompts, "frames": args.frames, "steps": args.steps}
-        save(args.json, "segments", name_of(pipe.dtype), {**told, "lam": LAM, "rows": rows})
+        save(args.json, "steps", name_of(pipe.dtype), {**told, "lam": LAM, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,84 @@
+"""Writes docs/results.md and the README's section "Measured" from benchmarks/results.
+
+So neither can drift. The README has the figures that matter most, docs/results.md all of them.
+
+    python -m benchmarks.report            # rewrite it
+    python -m benchmarks.report --check    # say whether it is up to date
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.report import costs, evaluation, method
+from benchmarks.report.tables import source
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- begin: python -m benchmarks.report -->", "<!-- end -->"
+
+
+BRIEF = {
+    "judge": method.judge,
+    "evaluate coherence": evaluation.coherence_in_brief,
+    "inertia": method.inertia_in_brief,
+    "sample": costs.sample_in_brief,
+}
+SECTIONS = {
+    "judge": method.judge,
+    "motion": method.motion,
+    "inertia": method.inertia,
+    "drift": method.drift,
+    "momentum": costs.momentum,
+    "noise": costs.noise,
+    "sample": costs.sample,
+    "growth": costs.growth,
+    "memory": costs.memory_taken,
+    "estimates": costs.estimates,
+    "search": method.search,
+    "steps": method.steps,
+    "evaluate": evaluation.evaluate,
+    "between": method.between,
+    "camera": method.camera,
+    "devices": costs.devices,
+}
+TITLE = """\
+# Results
+
+All that was measured, losing rows too. Written by `python -m benchmarks.report` from
+`benchmarks/results`; each table names the device, the versions and the commit it is of."""
+
+
+def files() -> dict[Path, str]:
+    """What the README, docs/results.md and the plots should hold."""
+    readme = ROOT / "README.md"
+    brief, full, made = [], [TITLE], {}
+    machines = [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    for section, write in SECTIONS.items():
+        for results in machines:
+            for name in sorted(results):
+                if name.split()[0] == section:  # "sample", and "sample tiny"
+                    full.append(f"{write(results[name])}\n\n{source(results[name])}")
+                    if name in BRIEF:
+                        brief.append(f"{BRIEF[name](results[name])}\n\n{source(results[name])}")
+    for results in machines:
+        if "growth" in results:
+            made[ROOT / costs.plot_path(results["growth"])] = costs.growth_plot(results["growth"])
+        if "memory" in results:
+            made[ROOT / costs.memory_path(results["memory"])] = costs.memory_plot(results["memory"])
+    before, rest = readme.read_text("utf-8").split(BEGIN)
+    made[readme] = "\n\n".join([before + BEGIN, *brief, END + rest.split(END)[1]])
+    made[ROOT / "docs/results.md"] = "\n\n".join(full) + "\n"
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing, exit 1 if outdated")
+    args = parser.parse_args()
+    for path, text in files().items():
+        if not args.check:
+            path.write_text(text, "utf-8")
+        elif not path.exists() or path.read_text("utf-8") != text:
+            sys.exit(f"{path.name} is out of date: run python -m benchmarks.report")

@@ -1,0 +1,192 @@
+"""What it costs: sections about time and memory, and their plots."""
+
+from pathlib import Path
+
+from benchmarks.environment import slug
+from benchmarks.plot import short, svg
+from benchmarks.report.tables import Result, seconds, table
+
+
+def momentum(result: Result) -> str:
+    head = ["tokens x channels", "frames", "dtype", "", "time", "share of copy speed", "error"]
+    largest = max(row["tokens"] for row in result["rows"])
+    rows = [
+        [
+            f"{row['tokens']} x {row['channels']}",
+            str(row["frames"]),
+            row["dtype"],
+            row["contender"],
+            f"{short(row['ms'])} ms",
+            f"{row['share of copy speed']:.2f}",
+            "" if row["error"] is None else f"{row['error']:.1e}",
+        ]
+        for row in result["rows"]
+        if row["tokens"] == largest and row["contender"] not in ("reference", "norm alone")
+    ]
+    return (
+        "**The momentum scan** of K and V at the largest layer, two guidance branches, in memory "
+        "that was used before; the error is relative to float64.\n\n" + table(head, rows)
+    )
+
+
+def noise(result: Result) -> str:
+    head = ["frames", "candidates", "", "time", "KL off by"]
+    rows = [
+        [
+            str(row["frames"]),
+            str(row["candidates"]),
+            row["contender"],
+            f"{short(row['ms'])} ms",
+            "NaN"
+            if row["median error of the KL"] is None
+            else f"{row['median error of the KL']:.1g}",
+        ]
+        for row in result["rows"]
+    ]
+    return "**The noise search** for 512 pixels, λ 0.01.\n\n" + table(head, rows)
+
+
+def sample(result: Result) -> str:
+    frames = result["frames"]
+    figures = result["by dtype"].values()
+    first = next(iter(figures))
+    clip = first["clip"]
+    intro = (
+        f"**A clip and its parts**: {result['model']}, {result['size']} pixels. A UNet step of "
+        f"{frames} frames with guidance (in brackets its share of this machine's matrix-product "
+        f"rate); {frames} frames in {clip['steps']} steps from prompt to pixels (in brackets the "
+        "time of a frame); and the peak of a process that makes 8 frames in 2 steps (in brackets "
+        "what zs2 estimates before)."
+    )
+    rows = [
+        [
+            f"step, {name}",
+            *(
+                f"{seconds(f['UNet step, s'][name])} ({f['share of the product rate'][name]:.0%})"
+                for f in figures
+            ),
+        ]
+        for name in first["UNet step, s"]
+    ]
+    rows += [
+        [f"{name}, once a clip", *(seconds(f["parts, s"][name]) for f in figures)]
+        for name in first["parts, s"]
+    ]
+    rows += [
+        [
+            f"clip, {name}",
+            *(
+                f"{seconds(f['clip']['s'][name])} ({f['clip']['s'][name] / frames:.2g})"
+                for f in figures
+            ),
+        ]
+        for name in clip["s"]
+    ]
+    taken = [f["8 frames, 2 steps"] for f in figures]
+    rows += [[f"memory, {name}", *(memory(clips[name]) for clips in taken)] for name in taken[0]]
+    return f"{intro}\n\n{table(['', *result['by dtype']], rows)}"
+
+
+def sample_in_brief(result: Result) -> str:
+    first = next(iter(result["by dtype"].values()))
+    names = ("zs2", "diffusers' UNet and DDIM", "Text2Video-Zero")
+    rows = [
+        [
+            name,
+            *(seconds(f["clip"]["s"][name]) for f in result["by dtype"].values()),
+            *(
+                f"{f['8 frames, 2 steps'][name]['peak, MB']:.0f} MB"
+                for f in result["by dtype"].values()
+            ),
+        ]
+        for name in names
+    ]
+    dtypes = list(result["by dtype"])
+    head = ["", *(f"clip, {d}" for d in dtypes), *(f"memory, {d}" for d in dtypes)]
+    return (
+        f"**Speed and memory on a CPU**: {result['model']}, {result['size']} pixels, "
+        f"{result['frames']} frames in {first['clip']['steps']} steps from prompt to pixels; the "
+        f"peak of 8 frames.\n\n{table(head, rows)}"
+    )
+
+
+def memory(clip: Result) -> str:
+    estimate = clip["estimate, MB"]
+    return f"{clip['peak, MB']:.0f} MB" + (f" ({estimate:.0f})" if estimate else "")
+
+
+def growth(result: Result) -> str:
+    return (
+        f"**Growth** of a UNet step with guidance ({result['model']}).\n\n"
+        f"![Time over frames and over size]({Path(plot_path(result)).name})"
+    )
+
+
+def growth_plot(result: Result) -> str:
+    def lines(axis: str) -> dict[str, list[tuple[float, float]]]:
+        rows = [row for row in result["rows"] if row["axis"] == axis]
+        return {
+            name: [(row[axis], 1000 * row["seconds"][name]) for row in rows]
+            for name in rows[0]["seconds"]
+        }
+
+    usual = next(row["size"] for row in result["rows"] if row["axis"] == "frames")
+    return svg(
+        (f"frames of {usual}x{usual}", "ms a step", lines("frames")),
+        ("pixels a side, 8 frames", "ms a step", lines("size")),
+    )
+
+
+def plot_path(result: Result) -> str:
+    return f"docs/growth-{slug(result['device'])}.svg"
+
+
+def devices(result: Result) -> str:
+    rows = [
+        [
+            str(row["processes"]),
+            f"{row['s']:.1f} s",
+            f"{result['rows'][0]['s'] / row['s']:.2f}",
+            f"{row['reckoned']:.2f}",
+        ]
+        for row in result["rows"]
+    ]
+    return (
+        f"**One clip by several processes** of one thread each (small model, {result['frames']} "
+        f"frames in chunks of {result['chunk']}, {result['steps']} steps).\n\n"
+        + table(["processes", "clip", "times as fast", "reckoned"], rows)
+    )
+
+
+def memory_taken(result: Result) -> str:
+    return (
+        "**Memory over the length of a clip** (the small model, with all that a process takes; "
+        f"clips are written as mp4).\n\n![Memory over frames]({Path(memory_path(result)).name})"
+    )
+
+
+def memory_plot(result: Result) -> str:
+    lines = {
+        name: [(n, size / 1e6) for n, size in sizes] for name, sizes in result["lengths"].items()
+    }
+    return svg(("frames", "MB", lines))
+
+
+def memory_path(result: Result) -> str:
+    return f"docs/memory-{slug(result['device'])}.svg"
+
+
+def estimates(result: Result) -> str:
+    rows = [
+        [
+            f"`{row['setting']}`",
+            f"{row['estimate'] / 1e6:.0f} MB",
+            f"{row['peak'] / 1e6:.0f} MB",
+            f"{row['estimate'] / row['peak'] - 1:+.0%}",
+        ]
+        for row in result["rows"]
+    ]
+    return (
+        "**Memory that is told before** a clip is made, beside the model (SD 1.5's shapes).\n\n"
+        + table(["setting", "estimate", "peak", "difference"], rows)
+    )

@@ -1,0 +1,81 @@
+"""Methods compared by `benchmarks.evaluate`."""
+
+from benchmarks.report.tables import Result, table
+
+METHODS = {
+    "coherence": "Methods over motion",
+    "table1": "The paper's Table 1, in figures",
+    "noises": "The paper's ablations as one grid, noise by attention",
+    "ladders": "The paper's Figure 4: more λ, more μ",
+    "long": "The paper's Figures 14 to 16: long clips",
+    "study": "What was tried for more coherence",
+}
+FIGURES = {  # decimals
+    "motion": 1,
+    "net_change": 1,
+    "residual": 2,
+    "jumps": 3,
+    "tc": 3,
+    "ms_ssim": 3,
+    "appearance": 2,
+    "clip_score": 1,
+}
+
+
+def evaluate(result: Result) -> str:
+    rows = []
+    for name, row in result["means"].items():
+        cells = [f"`{name}`"]
+        for figure, decimals in FIGURES.items():
+            mean, low, high = row[figure]
+            cells.append(f"{mean:.{decimals}f} ± {(high - low) / 2:.{decimals}f}")
+        rows.append(cells)
+    plan = result["plan"]
+    told = (
+        f"**{METHODS[plan]}** ({result['model']}, {result['prompts']} prompts, "
+        f"{result['frames']} frames, {result['steps']} steps; half the width of the 95 % interval "
+        "behind each mean).\n\n"
+        + table(["method", *(figure.replace("_", " ") for figure in FIGURES)], rows)
+    )
+    near = [
+        [goal, f"`{family}`", *(at_change(row[f], d) for f, d in FIGURES.items() if f in row)]
+        for goal, kinds in result["at change"].items()
+        if len(kinds) > 1
+        for family, row in sorted(kinds.items(), key=lambda kind: len(kind[1]["motion"]))
+    ]
+    if not near:
+        return told
+    head = ["net change", "method", *(f.replace("_", " ") for f in FIGURES if f != "net_change")]
+    return (
+        f"{told}\n\nThe same at equal net change, read off the straight line through the two "
+        "methods around it; in brackets the 95 % interval of the difference to the first, paired "
+        f"by prompt.\n\n{table(head, near)}"
+    )
+
+
+def coherence_in_brief(result: Result) -> str:
+    """All families at one change, the largest that all reach."""
+    goals = result["at change"]
+    goal = max(goals, key=lambda g: (len(goals[g]), float(g)))
+    figures = ("residual", "jumps", "ms_ssim", "clip_score")
+    names = {"paper": "the paper's noise", "text2video-zero": "Text2Video-Zero"}
+    rows = [
+        [names.get(family, family), *(f"{row[f][0]:.{FIGURES[f]}f}" for f in figures)]
+        for family, row in goals[goal].items()
+    ]
+    return (
+        f"**Coherence at equal motion** (small model, {result['prompts']} prompts): where the "
+        f"last frame differs from the first by {goal} of 255, what optical flow leaves of the "
+        "steps from frame to frame, the share of steps where that is above 10, MS-SSIM of "
+        "neighbours, and CLIP score. [What was compared](docs/coherence.md)."
+        "\n\n" + table(["", *(f.replace("_", " ") for f in figures)], rows)
+    )
+
+
+def at_change(found: list[float], decimals: int) -> str:
+    """A mean, and how far it may be from the first family's."""
+    mean, _, _, *apart = found
+    if not apart:
+        return f"{mean:.{decimals}f}"
+    _, low, high = apart
+    return f"{mean:.{decimals}f} ({low:+.{decimals}f} .. {high:+.{decimals}f})"

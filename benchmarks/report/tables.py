@@ -1,0 +1,25 @@
+"""Tables in Markdown, and the small print under them."""
+
+from typing import Any
+
+Result = dict[str, Any]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def source(result: Result) -> str:
+    """What a figure was measured on, small print under its table."""
+    torch = result["versions"]["torch"]
+    count = result["threads"]
+    threads = f", {count} thread{'s' * (count > 1)}" if "cpu" in torch else ""
+    return (
+        f"<sub>{result['device']}{threads}, {result['dtype']}, torch {torch}, "
+        f"commit {result['commit']}, {result['date']}</sub>"
+    )
+
+
+def seconds(time: float) -> str:
+    return f"{time:.3g} s" if time >= 0.1 else f"{1000 * time:.3g} ms"
