@@ -298,7 +298,7 @@ def test_more_memory_than_there_is_is_said_before_sampling(run, monkeypatch):
     status, _, err = run("a ball", "--frames", 8, "-o", "a.gif")
     assert status == 0
     assert err == (
-        "zs2: a clip takes about 5.5 MiB beside the model, 3 MiB are free: try a smaller "
+        "zs2: a clip takes about 4.5 MiB beside the model, 3 MiB are free: try a smaller "
         "--size, fewer frames at a time (--chunk 2), or --split-guidance\n"
     )
     _, _, err = run("a ball", "--frames", 8, "-o", "b.gif", "--chunk", 1, "--split-guidance")
