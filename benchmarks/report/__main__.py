@@ -82,3 +82,7 @@ def main() -> None:
             path.write_text(text, "utf-8")
         elif not path.exists() or path.read_text("utf-8") != text:
             sys.exit(f"{path.name} is out of date: run python -m benchmarks.report")
+
+
+if __name__ == "__main__":
+    main()
