@@ -24,9 +24,9 @@ def clip_memory(
     controls: int = 0,
     steps: int = 50,
 ) -> int:
-    """About how many bytes a clip takes beside the model; a gigabyte is right to a third.
+    """About how many bytes a clip takes beside the model: right to a third (docs/results.md).
 
-    Of less, up to a half too much was told: docs/results.md.
+    The peak itself varies by a fifth from run to run.
 
     The larger of one UNet pass and the decoding of one frame, each counted in activations of its
     widest level as measured, and the gaps that a pass leaves in the heap: those of large tensors go
