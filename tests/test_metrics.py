@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from zs2.metrics.differences import appearance_distance, colour_histogram, flicker, motion
+from zs2.metrics.differences import (
+    appearance_distance,
+    colour_histogram,
+    flicker,
+    motion,
+    motion_mae,
+)
 
 
 def test_a_still_clip():
@@ -22,6 +28,13 @@ def test_a_clip_that_changes():
     assert motion(frames) == pytest.approx(127.5)
     assert flicker(frames) == pytest.approx(0.5)
     assert appearance_distance(frames) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("side", "told"), [(256, 0), (252, 255)])
+def test_a_dither_is_no_motion_of_large_frames(side, told):
+    stripes = torch.tensor([0, 0, 255, 255], dtype=torch.uint8).repeat(side // 4)
+    frames = torch.stack([stripes, stripes.roll(2)])[:, None, :, None].expand(-1, side, -1, 3)
+    assert (motion(frames), motion_mae(frames)) == (255, told)
 
 
 def test_moving_is_not_a_change_of_appearance():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from zs2.clip_file import read_settings
-from zs2.draws import neighbour_correlation
+from zs2.draws import Draws, neighbour_correlation
 from zs2.noise import DependencyNoise, kl, sample_noise
 from zs2.noise_camera import CameraNoise, Cells, Move
 from zs2.noise_loop import LoopNoise
@@ -54,6 +54,19 @@ def test_a_zoom_and_a_roll_go_where_they_should():
     off = (places - cells.grid.view(-1, 2)).abs().amax(-1)
     assert off.median() < 0.5
     assert off.quantile(0.95) <= 0.61  # as far as a cell reaches
+
+
+def test_a_roll_is_clockwise():
+    top, right = torch.tensor([0.0, 4.0]), torch.tensor([4.0, 8.0])  # rows go down
+    torch.testing.assert_close(Move(roll=90)(top.double(), 9, 9), right.double())
+
+
+def test_what_comes_in_is_drawn_by_an_address_of_its_own():
+    """The chain's candidates have that of step 0."""
+    fresh = made(Move(x=SHAPE[2]), 2)[:, 1].flatten(1)
+    candidates = Draws(torch.arange(4), fresh.shape[1])(1, candidates=2)
+    correlation = torch.einsum("bv,bkv->bk", fresh, candidates) / fresh.shape[1]
+    assert correlation.abs().max() < 0.1  # five standard errors of 3072 values
 
 
 @pytest.mark.parametrize("inertia", [0.0, 0.95])
