@@ -67,5 +67,6 @@ def device_name() -> str:
         Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     ):
         if line.startswith("model name"):
-            return line.split(":")[1].strip()
+            # Cloud machines name several generations alike.
+            return f"{line.split(':')[1].strip()} ({torch.backends.cpu.get_cpu_capability()})"
     return platform.processor() or platform.machine()

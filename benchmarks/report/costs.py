@@ -115,6 +115,28 @@ def memory(clip: Result) -> str:
     return f"{clip['peak, MB']:.0f} MB" + (f" ({estimate:.0f})" if estimate else "")
 
 
+def int8(result: Result) -> str:
+    memory, step, small = result["memory"], result["step"], result["small model"]
+    rows = [
+        [
+            name,
+            f"{memory[kind]['model'] / 1e6:.0f} MB",
+            f"{memory[kind]['peak'] / 1e6:.0f} MB",
+            seconds(step[kind]),
+            f"{small[f'clip score, {kind}']:.1f}",
+        ]
+        for kind, name in (("whole", result["dtype"]), ("int8", "`--int8`"))
+    ]
+    return (
+        f"**Weights in 8 bits**: SD 1.5's shapes, a clip of {result['frames']} frames at "
+        f"{result['size']} pixels (`--chunk 1 --split-guidance`; the peak after loading, with all "
+        f"that a process takes) and a step of as many at {result['step size']}, whose prediction "
+        f"is off by {step['relative error']:.1%}. The small model's clips differ by "
+        f"{small['psnr']:.0f} dB.\n\n"
+        + table(["weights", "model", "clip", "step", "CLIP score, small model"], rows)
+    )
+
+
 def growth(result: Result) -> str:
     return (
         f"**Growth** of a UNet step with guidance ({result['model']}).\n\n"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zs2.checkpoint.build import build, expected_shapes, read_tensor
 from zs2.checkpoint.config import read_config
@@ -109,12 +109,12 @@ def from_differences(
     path: Path, found: Entries, config: ControlNetConfig, weights: Weights
 ) -> ControlNet:
     """A ControlNet from what it has more than the UNet; the sums are made in float32."""
-    first, base = weights.unet.conv_in.weight, weights.unet.state_dict()
+    first = weights.unet.conv_in.weight
     net: ControlNet = build(lambda: ControlNet(config), found, path, first.device, torch.float32)
     for key, tensor in net.state_dict().items():
-        if key in base:
-            check_shape(path, key, tensor.shape, base[key])
-            tensor += base[key]
+        if (base := tensor_of(weights.unet, key)) is not None:
+            check_shape(path, key, tensor.shape, base)
+            tensor += base
     return net.to(first.dtype)
 
 
@@ -122,7 +122,7 @@ def from_factors(
     path: Path, found: Entries, config: ControlNetConfig, weights: Weights
 ) -> ControlNet:
     """A Control-LoRA: weights of its own, and up @ down to add to the UNet's, in float32."""
-    first, base = weights.unet.conv_in.weight, weights.unet.state_dict()
+    first = weights.unet.conv_in.weight
     tensors = {key: read_tensor(entry).to(first.device) for key, entry in found.items()}
     if odd := next((key for key, x in tensors.items() if not x.is_floating_point()), None):
         raise InputError(f"{path}: {odd} is stored as {found[odd].dtype}: give the fp16 one")
@@ -131,8 +131,8 @@ def from_factors(
     for key, shape in expected_shapes(ControlNet, config, path).items():
         stem = key.removesuffix("weight")
         own, up, down = (tensors.pop(k, None) for k in (key, f"{stem}up", f"{stem}down"))
-        if own is None and key in base:
-            own = base[key].float()
+        if own is None and (base := tensor_of(weights.unet, key)) is not None:
+            own = base.float()
             if up is not None and down is not None:
                 change = up.flatten(1) @ down.flatten(1)
                 check_shape(path, key, change.shape, own.flatten(1))
@@ -150,6 +150,18 @@ def from_factors(
         model = ControlNet(config)
     model.load_state_dict(net, assign=True)
     return model.eval().requires_grad_(False)
+
+
+def tensor_of(model: nn.Module, key: str) -> Tensor | None:
+    """A tensor by its key, whole also where the model keeps it in 8 bits; None where there is none.
+
+    (`state_dict` would hold its parts.)
+    """
+    path, _, name = key.rpartition(".")
+    try:
+        return getattr(model.get_submodule(path), name)
+    except AttributeError:
+        return None
 
 
 def check_shape(path: Path, key: str, found: tuple[int, ...], ours: Tensor) -> None:

@@ -3,6 +3,7 @@
 import argparse
 
 from zs2.checkpoint.embedding import Embedding
+from zs2.checkpoint.int8 import Int8
 from zs2.checkpoint.lora import LoRA
 from zs2.checkpoint.tiles import Tiles
 from zs2.checkpoint.vae import OtherVAE
@@ -27,4 +28,6 @@ def adapters(args: argparse.Namespace) -> list[Adapter]:
         made.append(Words(args.prompt_weights, args.clip_skip))
     if args.tile is not None:
         made.append(refused(lambda: Tiles(args.tile)))
+    if args.int8:
+        made.append(Int8())  # the last: it keeps what the others made
     return made

@@ -99,14 +99,18 @@ class TransformerBlock(nn.Module):
         return x + self.ff(self.norm3(x))
 
 
+def at_positions(layer: nn.Linear | nn.Conv2d, h: Tensor) -> Tensor:
+    """A linear layer, or the 1x1 convolution that is one, at each position of h [B, N, C]."""
+    return F.linear(h, layer.weight.flatten(1), layer.bias)
+
+
 class SpatialTransformer(nn.Module):
     """Transformer blocks over the N = H*W positions of a feature map."""
 
     def __init__(self, channels: int, heads: int, depth: int, config: UNetConfig) -> None:
         super().__init__()
-        self.linear = config.use_linear_projection
         self.norm = GroupNorm(config.norm_num_groups, channels, eps=1e-6)
-        project = nn.Linear if self.linear else lambda i, o: nn.Conv2d(i, o, 1)
+        project = nn.Linear if config.use_linear_projection else lambda i, o: nn.Conv2d(i, o, 1)
         self.proj_in = project(channels, channels)
         self.transformer_blocks = nn.ModuleList(
             TransformerBlock(channels, config.cross_attention_dim, heads, config.upcast_attention)
@@ -115,16 +119,8 @@ class SpatialTransformer(nn.Module):
         self.proj_out = project(channels, channels)
 
     def forward(self, x: Tensor, condition: Condition, share: Share) -> Tensor:
-        height, width = x.shape[-2:]
-        h = self.norm(x)
-        if self.linear:
-            h = self.proj_in(h.flatten(2).transpose(1, 2))  # (B*F, N, C)
-        else:
-            h = self.proj_in(h).flatten(2).transpose(1, 2)
+        h = self.norm(x).flatten(2).transpose(1, 2)  # (B*F, N, C)
+        h = at_positions(self.proj_in, h)
         for block in self.transformer_blocks:
             h = block(h, condition, share)
-        if self.linear:
-            h = self.proj_out(h).transpose(1, 2).unflatten(2, (height, width))
-        else:
-            h = self.proj_out(h.transpose(1, 2).unflatten(2, (height, width)))
-        return x + h
+        return x + at_positions(self.proj_out, h).transpose(1, 2).unflatten(2, x.shape[-2:])
