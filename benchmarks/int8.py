@@ -28,7 +28,7 @@ from zs2.denoise import Whole
 from zs2.device import DTYPES, name_of, peak_memory, pick_device, pick_dtype
 from zs2.estimate import model_memory
 from zs2.metrics.clip import features, score
-from zs2.pipeline import Pipeline
+from zs2.pipeline import Clip, Pipeline
 from zs2.weights import SMALL
 
 PROMPT = "a bear dancing on the street"
@@ -39,17 +39,19 @@ def small(clips: int) -> dict[str, float]:
     """The same clips of the small model both ways: decibels between them, and CLIP scores."""
     whole = zs2.load(device="cpu", dtype="fp32")
     eight = zs2.load(device="cpu", dtype="fp32", adapters=[Int8()])
-    clip, tokens = load_clip(SMALL / "clip")
-    errors, scores = [], {"whole": [], "int8": []}
+    judge, tokens = load_clip(SMALL / "clip")
+    errors: list[float] = []
+    scores: dict[str, list[float]] = {"whole": [], "int8": []}
     for seed, scene in enumerate(scenes.sample(clips, seed=8)):
-        made = {
-            name: pipe(scene.caption, frames=FRAMES, steps=20, seed=seed).frames
-            for name, pipe in {"whole": whole, "int8": eight}.items()
-        }
+        made = {}
+        for name, pipe in {"whole": whole, "int8": eight}.items():
+            clip = pipe(scene.caption, frames=FRAMES, steps=20, seed=seed)
+            assert isinstance(clip, Clip)
+            made[name] = clip.frames
         off = (made["whole"].float() - made["int8"].float()).square().mean()
         errors.append(float(10 * torch.log10(255**2 / off)))
         for name, frames in made.items():
-            scores[name].append(score(clip, tokens, features(clip, frames), scene.caption))
+            scores[name].append(score(judge, tokens, features(judge, frames), scene.caption))
     return {"psnr": mean(errors), **{f"clip score, {name}": mean(s) for name, s in scores.items()}}
 
 
