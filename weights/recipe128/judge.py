@@ -70,8 +70,7 @@ def truths(said: Sequence[Scene]) -> dict[str, Tensor]:
 
 def train(work: Path, steps: int) -> Judge:
     """On a pool of its own, mirrored and shifted at random."""
-    (work / "judge").mkdir(parents=True, exist_ok=True)
-    pool = Pool(work / "judge", 8192, seed=77)
+    pool = Pool(work / "judge-scenes", scenes.sample(8192, seed=77), seed=77)
     told = truths(pool.scenes)
     torch.manual_seed(9)
 

@@ -9,6 +9,7 @@ them already. It takes hours off.
 
 import argparse
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ import zs2
 from weights.recipe.loop import fit
 from weights.recipe128 import scenes
 from weights.recipe128.train import (
+    FAST,
     PROJECTION,
     SIZE,
     STEPS,
@@ -107,7 +109,7 @@ def vae(old: VAE, pool: Pool, work: Path) -> VAE:
         x = pool.batch(torch.randint(len(pool.pictures), (8,), generator=generator))
         top, left = (8 * torch.randint(0, 5, (2,), generator=generator)).tolist()
         x = x[..., top : top + 96, left : left + 96]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
             with torch.no_grad():
                 target = old.encode(F.avg_pool2d(x, 2))[0].float()
             mean, logvar = model.encode(x)
@@ -132,8 +134,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model", type=Path, default=Path("weights/tiny"))
-    parser.add_argument("--steps", type=int, default=600, help="of the VAE")
+    parser.add_argument("--steps", type=int, default=2000, help="of the VAE")
     args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     STEPS["vae-warm"] = args.steps
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)
@@ -147,7 +150,8 @@ def main() -> None:
     unet.load_state_dict(pipe.weights.unet.state_dict())
     begin(work, "unet", unet.state_dict())
     assert isinstance(pipe.weights.vae, VAE)
-    begin(work, "vae", vae(pipe.weights.vae, Pool(work), work).state_dict())
+    whole = vae(pipe.weights.vae, Pool.usual(work), work)
+    begin(work, "vae", whole.state_dict(), STEPS["vae"])  # or its latents would move on
 
 
 if __name__ == "__main__":
