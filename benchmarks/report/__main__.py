@@ -33,6 +33,7 @@ SECTIONS = {
     "momentum": costs.momentum,
     "noise": costs.noise,
     "sample": costs.sample,
+    "command": costs.command,
     "int8": costs.int8,
     "growth": costs.growth,
     "memory": costs.memory_taken,

@@ -137,6 +137,25 @@ def int8(result: Result) -> str:
     )
 
 
+def command(result: Result) -> str:
+    took = result["s"]
+    idle = took["clip, 0 beside"]
+    rows = [["`zs2 sample --help`", seconds(took["help"]), ""]]
+    rows += [["the steps of the clip alone", seconds(took["steps"]), ""]]
+    rows += [
+        [
+            f"the clip{name}",
+            seconds(took[f"clip, {n} beside"]),
+            f"{took[f'clip, {n} beside'] / idle:.1f}",
+        ]
+        for n, name in ((0, ""), (1, ", beside a busy process"), (2, ", beside two"))
+    ]
+    return (
+        "**The command as a user waits for it**: the README's first clip, from the shell.\n\n"
+        + table(["", "time", "of the idle machine's"], rows)
+    )
+
+
 def growth(result: Result) -> str:
     return (
         f"**Growth** of a UNet step with guidance ({result['model']}).\n\n"
