@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zs2.cli import terminal
+from zs2.cli import start, terminal
 from zs2.cli.terminal import Parser, answer, printable, progress_bar, say, shell_quote
 
 HOSTILE = "\x1b]0;title\x07 a\nb\r\x9b31m \u2028 \u202eevil \x7f"
@@ -126,6 +126,19 @@ def test_ctrl_c_during_the_imports_leaves_no_traceback() -> None:
     assert run(QUIET.format("", "pass", after)).stdout == "interrupted\n"
     ignored = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
     assert run(QUIET.format(ignored, KILL, KILL)).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "policy"),
+    [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active"), ({"GOMP_SPINCOUNT": "9"}, None)],
+)
+def test_threads_wait_without_working_unless_told_otherwise(
+    told: dict[str, str], policy: str | None
+) -> None:
+    forgotten = "".join(f"os.environ.pop({name!r}, None)\n" for name in start.WAITING)
+    code = f"import os\n{forgotten}os.environ.update({told!r})\nfrom zs2.cli.start import start\n"
+    done = run(f"{code}start()\nprint(os.environ.get('OMP_WAIT_POLICY'))")
+    assert done.stdout == f"{policy}\n"
 
 
 def test_the_first_lines_of_a_command_import_no_torch() -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 from zs2 import sample
 from zs2.cli.describe_clip import command_line
-from zs2.cli.terminal import Parser, answer, print_anything, progress_bar, say
+from zs2.cli.start import start
+from zs2.cli.terminal import Parser, answer, progress_bar, say
 from zs2.clip_file import OWN, read_settings
 from zs2.errors import InputError
 
@@ -172,7 +173,7 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    print_anything()
+    start()
     try:
         given = [name for name in ("scale", "fps_mult") if getattr(args, name) is not None]
         if len(given) > 1 or (args.fps_mult and (args.esrgan or args.strength is not None)):

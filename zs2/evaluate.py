@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zs2.cli.terminal import Parser, answer, print_anything, say
+from zs2.cli.start import start
+from zs2.cli.terminal import Parser, answer, say
 from zs2.clip_file import read_settings
 from zs2.errors import InputError
 
@@ -150,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--clip", metavar="FOLDER", type=Path, help="a CLIP model, for scores")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
-    print_anything()
+    start()
     try:
         evaluate(args)
     except InputError as error:

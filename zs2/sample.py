@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 
 from zs2.cli.options import build_parser
-from zs2.cli.terminal import print_anything, quiet_interrupt, say
+from zs2.cli.start import start
+from zs2.cli.terminal import quiet_interrupt, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    print_anything()
+    start()
     with quiet_interrupt():
         from zs2.cli.make import make
     try:
