@@ -34,6 +34,7 @@ SECTIONS = {
     "noise": costs.noise,
     "sample": costs.sample,
     "command": costs.command,
+    "deepcache": costs.deepcache,
     "int8": costs.int8,
     "growth": costs.growth,
     "memory": costs.memory_taken,

@@ -21,6 +21,7 @@ from zs2.noise import NOISES, NoiseModel
 from zs2.pipeline import Feature
 from zs2.shots.between import Between
 from zs2.shots.camera import Camera
+from zs2.shots.deepcache import DeepCache
 from zs2.shots.edit import Edit
 from zs2.shots.frame_by_frame import FrameByFrame
 from zs2.shots.image_prompt import HEAVIEST
@@ -116,6 +117,12 @@ def check(args: argparse.Namespace, frames: int) -> None:
         raise InputError(
             "--compile may compile again while --graph records a step: leave one of the two out"
         )
+    if args.deepcache is not None:
+        refused(lambda: DeepCache(args.deepcache))
+        if args.graph:
+            raise InputError("--deepcache has steps of two kinds: leave it or --graph out")
+        if args.control:
+            raise InputError("--deepcache is for a UNet by itself: leave it or --control out")
     if ranks.count() > 1 and args.sheet is not None:
         raise InputError("--sheet needs all its clips: make them in one process")
     if args.skip_existing and args.overwrite:
@@ -207,6 +214,8 @@ def features(
         made.append(Text2VideoZero())  # moves what the features before it start from
     if args.prompt_at is not None:
         made.append(Travel(travelled(args.prompt_at)))
+    if args.deepcache is not None:
+        made.append(refused(lambda: DeepCache(args.deepcache)))
     if args.fps_mult is not None:
         made.append(Between(args.fps_mult))  # of all that the others made
     return made
