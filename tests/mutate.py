@@ -1235,13 +1235,38 @@ MUTATIONS = [
         "control",
         [
             ("2 * PICTURE.index(", "PICTURE.index("),
-            ("tensor += base[key]", "pass"),
+            ("tensor += base\n", "pass\n"),
             ("up.flatten(1) @ down.flatten(1)", "2 * up.flatten(1) @ down.flatten(1)"),
             ('"shuffle" in path.stem', "False"),
             ("if k.startswith(prefix) and k not in", "if k not in"),
             ("    if tensors:", "    if False:"),
-            ("weights.unet.state_dict()\n    net: ControlNet", "{}\n    net: ControlNet"),
+            ("return getattr(model.get_submodule(path), name)", "return None"),
         ],
+    ),
+    (
+        "checkpoint/int8.py",
+        "int8",
+        [
+            ("largest / 127", "largest / 255"),
+            ("flatten(1).abs().amax(1)", "abs().amax().expand(len(weight))"),
+            ("for network in (weights.unet, ", "for network in ("),
+        ],
+    ),
+    (
+        "shots/deepcache.py",
+        "shots_deepcache",
+        [
+            ("self.step % self.every == 0", "self.step % self.every == 1"),
+            ("self.step + 1 if now < self.last else 0", "self.step + 1"),
+            ("self.passes += 1", "pass"),
+            ("del self.kept[self.passes :]", "pass"),
+            ("if not isinstance(shot.model, UNet) or", "if"),
+        ],
+    ),
+    (
+        "cli/start.py",
+        "terminal",
+        [("if not os.environ.keys() & {*WAITING}:", "if True:"), ('"passive"', '"active"')],
     ),
     (
         "checkpoint/t2i_adapter.py",
