@@ -89,7 +89,10 @@ def test_the_option_and_back(run, capsys, tmp_path):
     assert not a.equal(plain)
 
 
-@pytest.mark.parametrize(("words", "said"), [((1,), "cache"), ((2, "--graph"), "--graph")])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [((1,), "deepcache"), ((2, "--graph"), "--graph"), ((2, "--compile"), "--compile")],
+)
 def test_wrong_options_are_one_sentence(run, monkeypatch, words, said):
     monkeypatch.setattr(make, "load", None)
     status, out, err = run("a ball", "--deepcache", *words)

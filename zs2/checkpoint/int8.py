@@ -1,6 +1,6 @@
 """Weights kept in 8 bits, a scale for each output channel: `--int8`.
 
-A quarter of float32's memory, or half of fp16's. A layer's weights are made whole when it computes
+A quarter of float32's bytes, or half of fp16's. A layer's weights are made whole when it computes
 and forgotten after, so that the models know nothing of it.
 """
 

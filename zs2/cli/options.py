@@ -247,7 +247,7 @@ SPEED = (
         stored=False,
     ),
     Option("--deepcache", "N", "the UNet's inner levels at every Nth step only: faster", int),
-    Option("--int8", "", "weights in 8 bits: a quarter of the memory of fp32, a bit slower"),
+    Option("--int8", "", "weights in 8 bits: the model in a third of the memory of fp32"),
     Option("--compile", "", "torch.compile: a slow start, then faster steps", stored=False),
     Option("--graph", "", "on a CUDA device, replay the steps as a CUDA graph", stored=False),
     Option(

@@ -121,6 +121,8 @@ def check(args: argparse.Namespace, frames: int) -> None:
         refused(lambda: DeepCache(args.deepcache))
         if args.graph:
             raise InputError("--deepcache has steps of two kinds: leave it or --graph out")
+        if args.compile:
+            raise InputError("--deepcache goes around what --compile compiles: leave one out")
         if args.control:
             raise InputError("--deepcache is for a UNet by itself: leave it or --control out")
     if ranks.count() > 1 and args.sheet is not None:
@@ -215,7 +217,7 @@ def features(
     if args.prompt_at is not None:
         made.append(Travel(travelled(args.prompt_at)))
     if args.deepcache is not None:
-        made.append(refused(lambda: DeepCache(args.deepcache)))
+        made.append(DeepCache(args.deepcache))
     if args.fps_mult is not None:
         made.append(Between(args.fps_mult))  # of all that the others made
     return made
