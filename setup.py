@@ -1,4 +1,4 @@
-"""Installs zs2 with its small model: weights/tiny becomes the package data folder zs2/tiny."""
+"""Installs zs2 with its small model: weights/small becomes the package data folder zs2/small."""
 
 import re
 from pathlib import Path
@@ -16,11 +16,11 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=[*find_packages(include=["zs2", "zs2.*"]), "zs2.tiny"],
-    package_dir={"zs2.tiny": "weights/tiny"},
+    packages=[*find_packages(include=["zs2", "zs2.*"]), "zs2.small"],
+    package_dir={"zs2.small": "weights/small"},
     package_data={
         "zs2": ["py.typed"],
-        "zs2.tiny": ["*.json", "*/*.json", "*/*.txt", "*/*.safetensors"],
+        "zs2.small": ["*.json", "*/*.json", "*/*.txt", "*/*.safetensors"],
     },
     entry_points={"console_scripts": ["zs2 = zs2.__main__:main"]},
     install_requires=[

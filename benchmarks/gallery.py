@@ -29,10 +29,9 @@ GAP = 6  # pixels
 FRAMES = 16
 
 
-def beside(clips: list[Tensor], scale: int = 2) -> Tensor:
-    """Clips uint8 [F, H, W, 3] enlarged, in a row."""
-    large = [c.repeat_interleave(scale, 1).repeat_interleave(scale, 2) for c in clips]
-    row = [torch.nn.functional.pad(c, (0, 0, 0, GAP), value=255) for c in large]
+def beside(clips: list[Tensor]) -> Tensor:
+    """Clips uint8 [F, H, W, 3] in a row."""
+    row = [torch.nn.functional.pad(c, (0, 0, 0, GAP), value=255) for c in clips]
     return torch.cat(row, dim=2)[:, :, :-GAP]
 
 
@@ -49,6 +48,17 @@ def clips(pipe: Pipeline) -> Tensor:
         row = [sample(pipe, prompt, lam=lam, seed=1) for lam in LAMS]
         rows.append(torch.nn.functional.pad(beside(row), (0, 0, 0, 0, 0, GAP), value=255))
     return torch.cat(rows, dim=1)[:, :-GAP]
+
+
+def inertia(pipe: Pipeline) -> Tensor:
+    """The paper's walk above, motion with inertia below, every second frame, as a sheet."""
+    rows = []
+    for model in (DependencyNoise(0.12, inertia=0.0), DependencyNoise(0.009, inertia=0.95)):
+        clip = pipe("a yellow star over the sea", frames=FRAMES, seed=1, noise=model)
+        assert isinstance(clip, Clip)
+        rows.append(clip.frames[::2])
+    frames = torch.nn.functional.pad(torch.cat(rows), (0, 0, 0, GAP, 0, GAP), value=255)
+    return media.contact_sheet(frames, FRAMES // 2)[None, :-GAP, :-GAP]
 
 
 def loop(pipe: Pipeline) -> Tensor:
@@ -127,12 +137,12 @@ def drag(pipe: Pipeline) -> Tensor:
     assert isinstance(clip, Clip)
     still = clip.frames[0]
     empty = still.clone()
-    empty[13:50, 5:45] = still[13:50, 45:46]  # the night goes on where the star was
+    empty[26:100, 10:90] = still[26:100, 90:91]  # the night goes on where the star was
     draft = empty.repeat(8, 1, 1, 1)
-    free = torch.ones(8, 64, 64)
-    for i, x in enumerate(range(5, 21, 2)):
-        draft[i, 13:50, x : x + 40] = still[13:50, 5:45]
-        free[i, 13:50, x : x + 40] = 0
+    free = torch.ones(8, *still.shape[:2])
+    for i, x in enumerate(range(10, 42, 4)):
+        draft[i, 26:100, x : x + 80] = still[26:100, 10:90]
+        free[i, 26:100, x : x + 80] = 0
     features: list[Feature] = [Init(draft, strength=0.7), Mask(draft, free, strength=0.4)]
     made = pipe(said, frames=8, seed=2, features=features)
     assert isinstance(made, Clip)
@@ -142,6 +152,7 @@ def drag(pipe: Pipeline) -> Tensor:
 LAMS = (0.001, 0.003, 0.01, 0.03)
 PICTURES: dict[str, Callable[[Pipeline], Tensor]] = {
     "clips": clips,
+    "inertia": inertia,
     "loop": loop,
     "init": init,
     "mask": mask,

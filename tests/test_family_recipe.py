@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import zs2
+from weights.recipe import family, scenes, train
 from weights.recipe.export import write
-from weights.recipe128 import family, scenes, train
-from weights.recipe128.scenes import Scene
+from weights.recipe.scenes import Scene
 from zs2.checkpoint.control import load_control
 from zs2.checkpoint.esrgan import load_esrgan
 from zs2.checkpoint.lora import LoRA

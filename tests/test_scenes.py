@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from weights.recipe128 import scenes
-from weights.recipe128.warm import merges_of
+from weights.recipe import scenes
+from weights.recipe.warm import merges_of
 
 SAID = scenes.sample(8, seed=3)
 

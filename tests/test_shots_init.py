@@ -1,7 +1,5 @@
 """Start from frames, against diffusers' image to image on the same weights and noise."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from parity import error
@@ -10,8 +8,8 @@ import zs2
 from zs2.denoise import Whole
 from zs2.shots.init import Init
 from zs2.shots.invert import Invert
+from zs2.weights import SMALL
 
-TINY = Path(__file__).parents[1] / "weights" / "tiny"
 PROMPT = "a small red ball on green grass"
 
 
@@ -26,11 +24,11 @@ def test_diffusers_makes_the_same_picture(steps, strength):
 
     pipe = zs2.load(device="cpu", dtype="fp32")
     theirs = StableDiffusionImg2ImgPipeline.from_pretrained(
-        TINY, safety_checker=None, feature_extractor=None
+        SMALL, safety_checker=None, feature_extractor=None
     ).to(torch.float32)
     theirs.scheduler = DDIMScheduler.from_config(theirs.scheduler.config)
     theirs.set_progress_bar_config(disable=True)
-    frames = picture(1, 64)
+    frames = picture(1, 128)
     noise = torch.randn(1, 4, 16, 16, generator=torch.manual_seed(5))
     made = theirs(
         PROMPT,

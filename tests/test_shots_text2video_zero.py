@@ -2,7 +2,6 @@
 
 import importlib
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,8 +16,8 @@ from zs2.shots.frame_by_frame import FrameByFrame
 from zs2.shots.init import Init
 from zs2.shots.mask import Mask
 from zs2.shots.text2video_zero import Text2VideoZero, source
+from zs2.weights import SMALL
 
-TINY = Path(__file__).parents[1] / "weights" / "tiny"
 PROMPT = "a small red ball on green grass"
 PLACE = "diffusers.pipelines.deprecated.text_to_video_synthesis.pipeline_text_to_video_zero"
 
@@ -35,7 +34,7 @@ def theirs():
     kind = importlib.import_module(PLACE).TextToVideoZeroPipeline
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        pipe = kind.from_pretrained(TINY, safety_checker=None, feature_extractor=None)
+        pipe = kind.from_pretrained(SMALL, safety_checker=None, feature_extractor=None)
     pipe = pipe.to(torch.float32)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     # Their steps' product runs over t0 .. t1-1. Eq. 3's, which is ours, runs over t0+1 .. t1.
@@ -67,8 +66,8 @@ def test_diffusers_makes_the_same_clip(small, theirs, monkeypatch, steps, t0, t1
     made = theirs(
         PROMPT,
         video_length=frames,
-        height=64,
-        width=64,
+        height=128,
+        width=128,
         num_inference_steps=steps,
         guidance_scale=3.0,
         latents=noise[:1].clone(),

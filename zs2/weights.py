@@ -15,8 +15,8 @@ from zs2.schedule import Schedule
 PACKAGE = Path(__file__).parent
 # The small model: installed inside the package, or in the source tree beside it.
 SMALL = next(
-    (p for p in (PACKAGE / "tiny", PACKAGE.parent / "weights/tiny") if p.is_dir()),
-    PACKAGE / "tiny",
+    (p for p in (PACKAGE / "small", PACKAGE.parent / "weights/small") if p.is_dir()),
+    PACKAGE / "small",
 )
 
 

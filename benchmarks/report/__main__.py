@@ -20,15 +20,12 @@ BEGIN, END = "<!-- begin: python -m benchmarks.report -->", "<!-- end -->"
 
 
 BRIEF = {
-    "judge": method.judge,
+    "pictures": method.pictures,
     "evaluate coherence": evaluation.coherence_in_brief,
-    "inertia": method.inertia_in_brief,
     "sample": costs.sample_in_brief,
 }
 SECTIONS = {
-    "judge": method.judge,
-    "motion": method.motion,
-    "inertia": method.inertia,
+    "pictures": method.pictures,
     "drift": method.drift,
     "momentum": costs.momentum,
     "noise": costs.noise,

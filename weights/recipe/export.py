@@ -1,6 +1,6 @@
 """Writes the trained small model as a Hugging Face folder in fp16.
 
-python -m weights.recipe.export --work ~/zs2-recipe --out weights/tiny
+python -m weights.recipe.export --work ~/zs2-recipe --out weights/small
 """
 
 import argparse
@@ -8,12 +8,19 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from weights.recipe import scenes
+from weights.recipe.train import (
+    PROJECTION,
+    UNET_CONFIG,
+    VAE_CONFIG,
+    VISION_CONFIG,
+    text_config,
+)
 from zs2.models.clip import CLIP
 from zs2.models.unet import UNet
 from zs2.models.vae import VAE
@@ -46,33 +53,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write the trained small model as a folder.")
     parser.add_argument("--work", type=Path, required=True, help="folder of weights.recipe.train")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--recipe", default="recipe", help="recipe, or recipe128")
     args = parser.parse_args()
     work, out = args.work, args.out
-    recipe = import_module(f"weights.{args.recipe}.train")
-    unet_config, vae_config, vision_config = (
-        recipe.UNET_CONFIG,
-        recipe.VAE_CONFIG,
-        recipe.VISION_CONFIG,
-    )
 
     shutil.copytree(work / "tokenizer", out / "tokenizer", dirs_exist_ok=True)
     vocabulary = len(json.loads((out / "tokenizer/vocab.json").read_text("utf-8")))
     text = {
-        **asdict(recipe.text_config(vocabulary)),
+        **asdict(text_config(vocabulary)),
         "model_type": "clip_text_model",
         "bos_token_id": vocabulary - 2,
         "pad_token_id": vocabulary - 1,
-        "projection_dim": recipe.PROJECTION,
+        "projection_dim": PROJECTION,
     }
     vision = {
-        **asdict(vision_config),
+        **asdict(VISION_CONFIG),
         "model_type": "clip_vision_model",
-        "projection_dim": recipe.PROJECTION,
+        "projection_dim": PROJECTION,
     }
-    clip = averaged(
-        work, "vision", CLIP(recipe.text_config(vocabulary), vision_config, recipe.PROJECTION)
-    )
+    clip = averaged(work, "vision", CLIP(text_config(vocabulary), VISION_CONFIG, PROJECTION))
     write(
         out / "clip",
         "model.safetensors",
@@ -80,7 +78,7 @@ def main() -> None:
         {
             "architectures": ["CLIPModel"],
             "model_type": "clip",
-            "projection_dim": recipe.PROJECTION,
+            "projection_dim": PROJECTION,
             "text_config": text,
             "vision_config": vision,
         },
@@ -95,12 +93,12 @@ def main() -> None:
     write(
         out / "unet",
         "diffusion_pytorch_model.safetensors",
-        averaged(work, "unet", UNet(unet_config)),
-        {"_class_name": "UNet2DConditionModel", **asdict(unet_config)},
+        averaged(work, "unet", UNet(UNET_CONFIG)),
+        {"_class_name": "UNet2DConditionModel", **asdict(UNET_CONFIG)},
     )
-    levels = len(vae_config.block_out_channels)
+    levels = len(VAE_CONFIG.block_out_channels)
     vae = torch.load(work / "vae-normalised.pt", weights_only=True)
-    VAE(vae_config).load_state_dict(vae)
+    VAE(VAE_CONFIG).load_state_dict(vae)
     write(
         out / "vae",
         "diffusion_pytorch_model.safetensors",
@@ -109,7 +107,7 @@ def main() -> None:
             "_class_name": "AutoencoderKL",
             "down_block_types": ["DownEncoderBlock2D"] * levels,
             "up_block_types": ["UpDecoderBlock2D"] * levels,
-            **asdict(vae_config),
+            **asdict(VAE_CONFIG),
         },
     )
     write_json(
@@ -141,7 +139,7 @@ def main() -> None:
             "vae": ["diffusers", "AutoencoderKL"],
         },
     )
-    write_json(out / "zs2.json", {**SAMPLE, "words": recipe.scenes.words()})
+    write_json(out / "zs2.json", {**SAMPLE, "words": scenes.words()})
 
 
 if __name__ == "__main__":

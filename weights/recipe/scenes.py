@@ -28,7 +28,10 @@ COLOURS = {  # ranges of hue, saturation and value, each 0..1
     "white": ((0.00, 1.00), (0.00, 0.06), (0.93, 1.00)),
     "black": ((0.00, 1.00), (0.00, 0.30), (0.06, 0.16)),
 }
-THINGS = ("ball", "cube", "star", "heart", "ring", "moon", "flower", "triangle")
+THINGS = (
+    *("ball", "cube", "star", "heart", "ring", "moon", "flower", "triangle"),
+    *("fish", "house"),
+)
 PLACES = (
     "on green grass",
     "on yellow sand",
@@ -47,6 +50,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "place": PLACES,
 }
 PATTERNS = 5  # plain, stripes, dots, checks, two halves
+SPOTS = 18  # stars of a night, flakes of a snowfall, at most
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ class Scene:
         if self.count == "a":
             article = "an" if words[0][0] in "aeiou" else "a"
             return " ".join([article, *words, self.thing, self.place])
-        return " ".join([self.count, *words, self.thing + "s", self.place])
+        several = self.thing if self.thing == "fish" else self.thing + "s"
+        return " ".join([self.count, *words, several, self.place])
 
     @property
     def held_out(self) -> bool:
@@ -121,7 +126,7 @@ class Chance:
         return low + (high - low) * drawn
 
 
-def draw(scenes: Sequence[Scene], seeds: Sequence[int], size: int = 64) -> Tensor:
+def draw(scenes: Sequence[Scene], seeds: Sequence[int], size: int = 128) -> Tensor:
     """Draw each scene with its seed.
 
     Returns:
@@ -208,20 +213,20 @@ def _background(
     # Value noise in three scales: clouds above, texture below.
     fine, coarse = (
         F.interpolate(chance.uniform(-1, 1, (1, n, n)), (size, size), mode="bicubic")[:, 0]
-        for n in (22, 7)
+        for n in (14, 6)
     )
     clouds = (coarse - chance.uniform(0.0, 0.8)).clamp(0, 0.6) * chance.uniform(0, 1.2)
     clouds = clouds * at("on green grass", "on yellow sand", "over the sea", "at sunset")
     sky = sky + clouds[:, None] * (torch.tensor([1.0, 0.97, 0.95]).view(3, 1, 1) - sky)
 
     tint = _range(chance, [GROUNDS[p] for p in places])
-    frequency, phase = chance.uniform(14, 40), chance.uniform(0, math.tau)
+    frequency, phase = chance.uniform(14, 30), chance.uniform(0, math.tau)
     bend = chance.uniform(0, 1.5)
     ripple = torch.sin(frequency * (y - line) / (0.35 + depth) + phase + bend * 3 * coarse)
-    tufts = torch.sin(frequency * 2.2 * x + 4 * coarse + phase) * fine.abs()
-    strength = chance.uniform(0.03, 0.16)
+    tufts = torch.sin(frequency * 1.6 * x + 4 * coarse + phase) * fine.abs()
+    strength = chance.uniform(0.03, 0.14)
     waves = at("over the sea", "on yellow sand") * ripple + at("on green grass") * 1.3 * tufts
-    texture = strength * (waves + 0.6 * fine + 0.5 * coarse) + (depth - 0.5) * chance.uniform(
+    texture = strength * (waves + 0.4 * fine + 0.6 * coarse) + (depth - 0.5) * chance.uniform(
         -0.3, 0.2
     )
     texture = texture * (1 - 0.6 * at("in the snow"))
@@ -236,13 +241,13 @@ def _background(
         torch.tensor([1.0, 0.9, 0.5]).view(3, 1, 1) - picture
     )
 
-    spots = chance.uniform(shape=(40, 3))
+    spots = chance.uniform(shape=(SPOTS, 3))
     count = chance.uniform(0.3, 1)
-    reach = torch.where(at("at night") > 0, 0.6, 1.1) * (0.5 + spots[..., 2:]) * pixel * size / 64
+    reach = torch.where(at("at night") > 0, 0.009, 0.014) * (0.7 + 0.6 * spots[..., 2:])
     apart = (
         (x.reshape(-1) - spots[..., :1]).square() + (y.reshape(-1) - spots[..., 1:2]).square()
-    ).sqrt()  # (B, 40, H*W)
-    lit = ((reach - apart) / pixel + 0.5).clamp(0, 1) * (torch.arange(40) / 40 < count[:, 0])[
+    ).sqrt()  # (B, SPOTS, H*W)
+    lit = ((reach - apart) / pixel + 0.5).clamp(0, 1) * (torch.arange(SPOTS) / SPOTS < count[:, 0])[
         ..., None
     ]
     lit = lit.amax(1).unflatten(1, (size, size))
@@ -259,13 +264,13 @@ def _things(
     """The matching copies, over the background."""
     pixel = 1 / x.shape[0]
     number = torch.tensor([COUNTS.index(s.count) + 1 for s in scenes])[:, None, None]
-    radius = torch.tensor([(0.145, 0.215, 0.31)[SIZES.index(s.size)] for s in scenes])
+    radius = torch.tensor([(0.165, 0.23, 0.31)[SIZES.index(s.size)] for s in scenes])
     radius = radius[:, None, None] * chance.uniform(0.9, 1.1)
     radius = torch.minimum(
-        radius * torch.tensor([1.0, 0.78, 0.6])[number - 1],
-        (1 - 0.03 * (number + 1)) / (2 * number),
+        radius * torch.tensor([1.0, 0.82, 0.68])[number - 1],
+        (1 - 0.04 * (number + 1)) / (2 * number),
     )
-    gap = chance.uniform(0.02, 0.08)
+    gap = chance.uniform(0.04, 0.1)
     gap = torch.minimum(gap, (1 - 2 * number * radius) / (number + 1))
     spread = 2 * radius + gap
     width = number * spread - gap
@@ -277,7 +282,8 @@ def _things(
     second = hsv(chance.uniform(), chance.uniform(0, 0.9), chance.uniform(0.2, 1.0))
     pattern = chance.uniform(0, PATTERNS).long()
     turn = chance.uniform(-0.3, 0.3)
-    lean, repeat = chance.uniform(0, math.pi), chance.uniform(5, 9)
+    lean, repeat = chance.uniform(0, math.pi), chance.uniform(4, 7)
+    facing_left = chance.uniform() < 0.5
     gloss = chance.uniform(0.1, 0.6)[:, None]
     dark = (colour.mean(1, keepdim=True) < 0.25).float()
     rim_colour = dark * 0.5 + (1 - dark) * colour * 0.35
@@ -295,10 +301,15 @@ def _things(
 
         u, v = (x - cx) / radius, (cy - y) / radius  # v up
         cos, sin = turn.cos(), turn.sin()
+        lit_u, lit_v = u, v
         u, v = cos * u - sin * v, sin * u + cos * v
-        sdf = torch.stack([SHAPES[t](u, v) for t in THINGS], dim=1)
+        u = torch.where(facing_left, -u, u)
         kind = torch.tensor([THINGS.index(s.thing) for s in scenes])
-        sdf = sdf[torch.arange(len(scenes)), kind] * radius / pixel  # in pixels, inside below 0
+        sdf = torch.empty_like(u)
+        for number_of, thing in enumerate(THINGS):
+            same = kind == number_of
+            sdf[same] = SHAPES[thing](u[same], v[same])
+        sdf = sdf * radius / pixel  # in pixels, inside below 0
 
         # Pattern in the thing's own frame: the second colour takes a third at most.
         across = lean.cos() * u + lean.sin() * v
@@ -309,17 +320,17 @@ def _things(
         mask = (mask * 4 + 0.5).clamp(0, 1)
         paint = colour + mask * (second - colour)
 
-        facing = (u * light[:, 0, None, None] - v * light[:, 1, None, None])[:, None]
+        facing = (lit_u * light[:, 0, None, None] - lit_v * light[:, 1, None, None])[:, None]
         is_cube = (kind == THINGS.index("cube"))[:, None, None, None]
-        faces = torch.where(v > 0.577 * u.abs(), 1.1, torch.where(u < 0, 0.82, 0.58))[:, None]
+        faces = torch.where(v > 0.577 * u.abs(), 1.15, torch.where(u < 0, 0.85, 0.55))[:, None]
         shade = torch.where(is_cube, faces, (0.85 + 0.28 * facing).clamp(0.5, 1.15))
-        spot = (u - 0.42 * light[:, 0, None, None]).square() + (
-            v + 0.42 * light[:, 1, None, None]
+        spot = (lit_u - 0.42 * light[:, 0, None, None]).square() + (
+            lit_v + 0.42 * light[:, 1, None, None]
         ).square()
         highlight = gloss * (-spot / 0.06).exp()[:, None] * (~is_cube).float()
         paint = paint * shade
         paint = paint + highlight * (1 - paint).clamp(min=0)
-        rim = ((sdf + 1.3).clamp(0, 1) * 0.85)[:, None]
+        rim = ((sdf + 2.2).clamp(0, 1) * 0.85)[:, None]
         paint = paint + rim * (rim_colour - paint)
         cover = ((0.5 - sdf).clamp(0, 1) * here)[:, None]
         picture = picture + cover * (paint - picture)
@@ -331,8 +342,11 @@ def _ball(u: Tensor, v: Tensor) -> Tensor:
 
 
 def _cube(u: Tensor, v: Tensor) -> Tensor:
-    inner = torch.maximum(u.abs(), (0.5 * u.abs() + 0.866 * v.abs()))
-    return inner - 0.85
+    hexagon = torch.maximum(u.abs(), (0.5 * u.abs() + 0.866 * v.abs())) - 0.85
+    # The edges between its three faces, as lines.
+    upper = 0.866 * (v - 0.577 * u.abs()).abs()
+    lower = torch.where(v < 0, u.abs(), (u.square() + v.square()).sqrt())
+    return torch.maximum(hexagon, 0.03 - torch.minimum(upper, lower))
 
 
 def _polar(u: Tensor, v: Tensor, points: int) -> tuple[Tensor, Tensor]:
@@ -381,6 +395,23 @@ def _triangle(u: Tensor, v: Tensor) -> Tensor:
     return torch.maximum(-v - 0.55, 0.866 * u.abs() + 0.5 * v - 0.52)
 
 
+def _fish(u: Tensor, v: Tensor) -> Tensor:
+    body = (((u + 0.2) / 0.72).square() + (v / 0.5).square()).sqrt() * 0.5 - 0.5
+    tail = torch.maximum(u - 0.95, 0.72 * v.abs() - 0.7 * (u - 0.3))
+    eye = ((u + 0.55).square() + (v - 0.12).square()).sqrt() - 0.09
+    return torch.maximum(torch.minimum(body, tail), -eye)
+
+
+def _house(u: Tensor, v: Tensor) -> Tensor:
+    walls = torch.maximum(u.abs() - 0.66, (v + 0.38).abs() - 0.5)
+    roof = torch.maximum(0.12 - v, 0.66 * u.abs() + 0.75 * (v - 0.92))
+    eaves = (v - 0.12).abs() - 0.035
+    door = torch.maximum(u.abs() - 0.2, (v + 0.65).abs() - 0.3)
+    frame = door.abs() - 0.035
+    lines = torch.minimum(torch.maximum(frame, v + 0.3), torch.maximum(eaves, u.abs() - 0.62))
+    return torch.maximum(torch.minimum(walls, roof), -lines)
+
+
 SHAPES = {
     "ball": _ball,
     "cube": _cube,
@@ -390,4 +421,6 @@ SHAPES = {
     "moon": _moon,
     "flower": _flower,
     "triangle": _triangle,
+    "fish": _fish,
+    "house": _house,
 }

@@ -10,7 +10,10 @@ import argparse
 import copy
 import json
 import logging
+import os
 import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 
 from weights.recipe import scenes
 from weights.recipe.loop import fit, log
+from weights.recipe.scenes import Scene
 from zs2.condition import Condition
 from zs2.models.clip import CLIP, CLIPTextConfig, CLIPVisionConfig
 from zs2.models.tokenizer import Tokenizer
@@ -28,13 +32,16 @@ from zs2.models.unet_config import UNetConfig
 from zs2.models.vae import VAE, VAEConfig
 from zs2.schedule import Schedule
 
-SIZE = 64  # pixels
-POOL = 196608  # scenes drawn once and kept
-STEPS = {"clip": 10500, "vision": 16000, "vae": 9000, "unet": 7100}
+SIZE = 128  # pixels
+CROP = 64  # pixels a side of what the VAE is trained on
+POOL = 40960  # scenes drawn once and kept
+SHARD = 1024  # scenes in a file
+STEPS = {"clip": 10500, "vision": 8000, "vae": 6000, "unet": 7100}
 PROMPT_DROPOUT = 0.1
+FAST = torch.cpu._is_avx512_bf16_supported()  # bf16 helps only processors that have it
 
 VAE_CONFIG = VAEConfig(
-    block_out_channels=(32, 64, 96), layers_per_block=1, norm_num_groups=16, scaling_factor=1.0
+    block_out_channels=(32, 32, 64, 96), layers_per_block=1, norm_num_groups=16, scaling_factor=1.0
 )
 UNET_CONFIG = UNetConfig(
     sample_size=16,
@@ -61,7 +68,7 @@ def text_config(vocabulary: int) -> CLIPTextConfig:
 
 VISION_CONFIG = CLIPVisionConfig(
     image_size=SIZE,
-    patch_size=8,
+    patch_size=16,
     hidden_size=192,
     intermediate_size=768,
     num_hidden_layers=4,
@@ -70,24 +77,43 @@ VISION_CONFIG = CLIPVisionConfig(
 
 
 class Pool:
-    """The drawn scenes: captions, and pictures as uint8 [POOL, 3, SIZE, SIZE], drawn once."""
+    """Drawn scenes: what they say, and pictures as uint8 [n, 3, size, size], drawn once.
 
-    def __init__(self, work: Path, size: int = POOL, seed: int = 1) -> None:
-        self.scenes = scenes.sample(size, seed)
-        path = work / "scenes.pt"
-        if not path.exists():
-            log.info("drawing %d scenes", size)
-            drawn = []
-            for start in range(0, size, 128):
-                part = self.scenes[start : start + 128]
-                seeds = range(seed * 10**6 + start, seed * 10**6 + start + len(part))
-                drawn.append(((scenes.draw(part, seeds, SIZE) + 1) * 127.5).round().to(torch.uint8))
-            torch.save(torch.cat(drawn), path)
-        self.pictures = torch.load(path, mmap=True, weights_only=True)
+    Args:
+        folder: where the pictures are kept.
+        seed: of the first, in millions; the others' follow.
+    """
+
+    def __init__(self, folder: Path, said: Sequence[Scene], seed: int, size: int = SIZE) -> None:
+        self.scenes, self.folder, self.seed, self.size = said, folder, seed, size
+        folder.mkdir(parents=True, exist_ok=True)
+        with ProcessPoolExecutor(initializer=torch.set_num_threads, initargs=(1,)) as workers:
+            paths = list(workers.map(self.shard, range(0, len(said), SHARD)))
+        self.pictures = torch.cat([torch.load(path, weights_only=True) for path in paths])
+
+    def shard(self, start: int) -> Path:
+        """Draw some of the scenes, if that was not done before."""
+        path = self.folder / f"{start:06d}.pt"
+        if path.exists():
+            return path
+        drawn = []
+        for first in range(start, min(start + SHARD, len(self.scenes)), 64):
+            part = self.scenes[first : min(first + 64, start + SHARD)]
+            seeds = range(self.seed * 10**6 + first, self.seed * 10**6 + first + len(part))
+            pictures = scenes.draw(part, seeds, self.size)
+            drawn.append(((pictures + 1) * 127.5).round().to(torch.uint8))
+        torch.save(torch.cat(drawn), path.with_suffix(".part"))
+        os.replace(path.with_suffix(".part"), path)
+        return path
 
     def batch(self, index: Tensor) -> Tensor:
-        """Pictures [B, 3, SIZE, SIZE] in -1..1."""
+        """Pictures [B, 3, size, size] in -1..1."""
         return self.pictures[index].float() / 127.5 - 1
+
+    @staticmethod
+    def usual(work: Path) -> "Pool":
+        """What the model learns from."""
+        return Pool(work / "scenes", scenes.sample(POOL, seed=1), seed=1)
 
 
 def train_tokenizer(work: Path) -> Tokenizer:
@@ -184,7 +210,7 @@ def train_clip(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int) ->
         ).unique()
         mirrored = torch.rand((32, 1, 1, 1), generator=generator) < 0.5
         pictures = pool.batch(index)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
             image = model.encode_image(pictures.where(~mirrored, pictures.flip(-1)))
             text = model.encode_text(ids[offered])
         scores = model.logit_scale.clamp(max=4.6).exp() * image.float() @ text.float().T
@@ -221,10 +247,10 @@ def train_vision(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int, 
     def loss(generator: torch.Generator) -> Tensor:
         index = torch.randint(POOL, (32,), generator=generator)
         mirrored = torch.rand((32, 1, 1, 1), generator=generator) < 0.5
-        top, left = torch.randint(0, 9, (2,), generator=generator).tolist()
-        pictures = F.pad(pool.batch(index), (4, 4, 4, 4), mode="replicate")
-        pictures = pictures[..., top : top + SIZE, left : left + SIZE]  # shifted by up to 4 pixels
-        with torch.autocast("cpu", torch.bfloat16):
+        top, left = torch.randint(0, 17, (2,), generator=generator).tolist()
+        pictures = F.pad(pool.batch(index), (8, 8, 8, 8), mode="replicate")
+        pictures = pictures[..., top : top + SIZE, left : left + SIZE]  # shifted by up to 8 pixels
+        with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
             image = model.encode_image(pictures.where(~mirrored, pictures.flip(-1)))
         text = F.normalize(model.text_projection(features), dim=-1)
         scores = model.logit_scale.clamp(max=4.6).exp() * image.float() @ text.T
@@ -240,21 +266,23 @@ def train_vision(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int, 
 
 
 def train_vae(work: Path, pool: Pool) -> VAE:
-    """L1 reconstruction of crops with a whisper of KL; then latents get mean 0 and variance 1."""
+    """L1 reconstruction of crops and their edges; then latents get mean 0 and variance 1."""
     torch.manual_seed(3)
     model = VAE(VAE_CONFIG)
 
     def loss(generator: torch.Generator) -> Tensor:
-        index = torch.randint(POOL, (32,), generator=generator)
-        top, left = torch.randint(0, SIZE - 32 + 1, (2,), generator=generator).tolist()
-        x = pool.batch(index)[..., top : top + 32, left : left + 32]
-        with torch.autocast("cpu", torch.bfloat16):
+        index = torch.randint(POOL, (16,), generator=generator)
+        top, left = torch.randint(0, SIZE - CROP + 1, (2,), generator=generator).tolist()
+        x = pool.batch(index)[..., top : top + CROP, left : left + CROP]
+        with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
             mean, logvar = model.encode(x)
             mean, logvar = mean.float(), logvar.float()
             z = mean + (logvar / 2).exp() * torch.randn(mean.shape, generator=generator)
             y = model.decode(z).float()
         kl = (mean.square() + logvar.exp() - 1 - logvar).mean()
-        return (y - x).abs().mean() + (y - x).square().mean() + 1e-5 * kl
+        off = y - x
+        edges = sum(off.diff(dim=axis).abs().mean() for axis in (-1, -2))
+        return off.abs().mean() + off.square().mean() + edges + 1e-5 * kl
 
     averaged = fit("vae", model, loss, work, steps=STEPS["vae"], lr=1.5e-3, seed=3)
     with torch.no_grad():
@@ -291,14 +319,40 @@ def encode_pool(work: Path, pool: Pool, vae: VAE) -> Tensor:
     path = work / "latents.pt"
     if not path.exists():
         log.info("encoding the scenes")
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
             latents = [vae.encode(pool.batch(i))[0].bfloat16() for i in batches(POOL)]
         torch.save(torch.cat(latents), path)
     return torch.load(path, weights_only=True)
 
 
+ALPHA_BAR = Schedule().alpha_bar.float()
+
+
+def denoising(
+    predict: Callable[[Tensor, Tensor], Tensor], latents: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Loss of epsilon prediction on SD's schedule, weighted by min(SNR, 5) / SNR.
+
+    Hang et al., Min-SNR.
+
+    Args:
+        predict: the noise in noised latents [B, C, h, w], at timesteps [B].
+    """
+    x = latents.float().contiguous(memory_format=torch.channels_last)
+    # One timestep from each equal part of the schedule: less variance than independent draws.
+    rows = len(x)
+    t = (torch.arange(rows) + torch.rand(rows, generator=generator)) * len(ALPHA_BAR) / rows
+    t = t.long()
+    a = ALPHA_BAR[t][:, None, None, None]
+    eps = torch.randn(x.shape, generator=generator)
+    with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
+        predicted = predict(a.sqrt() * x + (1 - a).sqrt() * eps, t)
+    snr = a / (1 - a)
+    return ((predicted.float() - eps).square() * (snr.clamp(max=5) / snr)).mean()
+
+
 def train_unet(work: Path, latents: Tensor, texts: Tensor, empty: Tensor, caption: Tensor) -> UNet:
-    """Epsilon prediction on SD's schedule, weighted by min(SNR, 5) / SNR (Hang et al., Min-SNR).
+    """See `denoising`.
 
     Args:
         texts: embeddings of the distinct captions, [n, 77, D].
@@ -311,25 +365,14 @@ def train_unet(work: Path, latents: Tensor, texts: Tensor, empty: Tensor, captio
     for key, parameter in model.named_parameters():  # each residual branch begins at zero
         if key.endswith(("conv2.weight", "proj_out.weight", "conv_out.weight")):
             nn.init.zeros_(parameter)
-    alpha_bar = Schedule().alpha_bar.float()
 
     def loss(generator: torch.Generator) -> Tensor:
         index = torch.randint(len(latents), (64,), generator=generator)
-        x = latents[index].float().contiguous(memory_format=torch.channels_last)
-        # One timestep from each 64th of the schedule: less variance than independent draws.
-        t = (torch.arange(64) + torch.rand(64, generator=generator)) * len(alpha_bar) / 64
-        t = t.long()
-        a = alpha_bar[t][:, None, None, None]
-        eps = torch.randn(x.shape, generator=generator)
         dropped = torch.rand(64, generator=generator) < PROMPT_DROPOUT
-        context = texts[caption[index].where(~dropped, empty)].float()
-        x = a.sqrt() * x + (1 - a).sqrt() * eps
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = model(x, t, Condition(context))
-        snr = a / (1 - a)
-        return ((predicted.float() - eps).square() * (snr.clamp(max=5) / snr)).mean()
+        told = Condition(texts[caption[index].where(~dropped, empty)].float())
+        return denoising(lambda x, t: model(x, t, told), latents[index], generator)
 
-    return fit("unet", model, loss, work, steps=STEPS["unet"], lr=8e-4, seed=4)
+    return fit("unet", model, loss, work, steps=STEPS["unet"], lr=4e-4, seed=4)
 
 
 @torch.no_grad()
@@ -343,15 +386,17 @@ def embed(clip: CLIP, ids: Tensor) -> tuple[Tensor, Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the small model from nothing.")
     parser.add_argument("--work", type=Path, required=True, help="folder for data and checkpoints")
+    parser.add_argument("--steps", nargs="+", default=[], metavar="STAGE=N", help="other steps")
     parser.add_argument("--stage", choices=["clip", "vision", "vae", "unet", "all"], default="all")
     args = parser.parse_args()
+    STEPS.update({stage: int(n) for stage, _, n in (given.partition("=") for given in args.steps)})
     args.work.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(message)s",
         handlers=[logging.StreamHandler(sys.stderr), logging.FileHandler(args.work / "log.txt")],
     )
-    pool = Pool(args.work)
+    pool = Pool.usual(args.work)
     tokenizer = train_tokenizer(args.work)
     ids = tokenizer.encode(["", *(s.caption for s in pool.scenes)])
     vocabulary = int(ids[0, 1]) + 1  # the end token is the last

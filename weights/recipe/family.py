@@ -1,7 +1,7 @@
 """What goes with the small model: an edge ControlNet, an editor, a LoRA and an upscaler.
 
-    python -m weights.recipe128.family edges --work ~/zs2-128 --model weights/small --out weights
-    python -m weights.recipe128.family all --work ~/zs2-128 --model weights/small --out weights
+    python -m weights.recipe.family edges --work ~/zs2-128 --model weights/small --out weights
+    python -m weights.recipe.family all --work ~/zs2-128 --model weights/small --out weights
 
 Seeded, logged and resumed like the model itself; each writes its folder or file when it is done.
 """
@@ -20,11 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import zs2
+from weights.recipe import scenes
 from weights.recipe.export import write
 from weights.recipe.loop import fit
-from weights.recipe128 import scenes
-from weights.recipe128.scenes import Scene
-from weights.recipe128.train import FAST, PROMPT_DROPOUT, Pool, denoising
+from weights.recipe.scenes import Scene
+from weights.recipe.train import FAST, PROMPT_DROPOUT, Pool, denoising
 from zs2.attention import Share
 from zs2.canny import canny
 from zs2.condition import Condition

@@ -1,8 +1,8 @@
 """A start from a finished small model of 64 pixels, in place of random weights.
 
-    python -m weights.recipe128.warm --work ~/zs2-128 --model weights/tiny
+    python -m weights.recipe.warm --work ~/zs2-128 --model weights/small
 
-Writes what `weights.recipe128.train` goes on from: the tokenizer with the new words, both CLIP
+Writes what `weights.recipe.train` goes on from: the tokenizer with the new words, both CLIP
 towers, a VAE of twice the size whose latents are the old one's, and the UNet, which therefore knows
 them already. It takes hours off.
 """
@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import zs2
+from weights.recipe import scenes
 from weights.recipe.loop import fit
-from weights.recipe128 import scenes
-from weights.recipe128.train import (
+from weights.recipe.train import (
     FAST,
     PROJECTION,
     SIZE,
@@ -133,7 +133,7 @@ def begin(work: Path, stage: str, state: Mapping[str, Tensor], step: int = 0) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--model", type=Path, default=Path("weights/tiny"))
+    parser.add_argument("--model", type=Path, default=Path("weights/small"))
     parser.add_argument("--steps", type=int, default=2000, help="of the VAE")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
