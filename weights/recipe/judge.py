@@ -76,14 +76,14 @@ class Judge(nn.Module):
             for before, after in pairwise(widths)
         )
         # Where things are, for the count: the last map is not averaged but read whole.
-        self.hidden = nn.Linear(4 * width * 16, 256)
-        self.heads = nn.ModuleDict({n: nn.Linear(256, len(v)) for n, v in VALUES.items()})
+        self.hidden = nn.Linear(4 * width * 16, 128)
+        self.heads = nn.ModuleDict({n: nn.Linear(128, len(v)) for n, v in VALUES.items()})
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         x = F.avg_pool2d(x, 2)  # (B, 3, 64, 64)
         for layer in self.layers:
             x = layer(x)
-        h = F.relu(self.hidden(x.flatten(1)))  # (B, 256)
+        h = F.relu(self.hidden(x.flatten(1)))  # (B, 128)
         return {name: head(h) for name, head in self.heads.items()}
 
     @staticmethod

@@ -367,8 +367,8 @@ def train_unet(work: Path, latents: Tensor, texts: Tensor, empty: Tensor, captio
             nn.init.zeros_(parameter)
 
     def loss(generator: torch.Generator) -> Tensor:
-        index = torch.randint(len(latents), (64,), generator=generator)
-        dropped = torch.rand(64, generator=generator) < PROMPT_DROPOUT
+        index = torch.randint(len(latents), (32,), generator=generator)
+        dropped = torch.rand(32, generator=generator) < PROMPT_DROPOUT
         told = Condition(texts[caption[index].where(~dropped, empty)].float())
         return denoising(lambda x, t: model(x, t, told), latents[index], generator)
 
