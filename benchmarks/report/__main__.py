@@ -31,6 +31,7 @@ SECTIONS = {
     "inertia": method.inertia,
     "drift": method.drift,
     "momentum": costs.momentum,
+    "layers": costs.layers,
     "noise": costs.noise,
     "sample": costs.sample,
     "command": costs.command,
