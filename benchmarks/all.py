@@ -8,6 +8,8 @@ what is under way is stopped; what was left out is named, and comes next time.
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +19,7 @@ from typing import Any
 from benchmarks.environment import device_name, environment, slug
 from zs2.device import pick_device
 
-SPEED = ("sample", "momentum", "noise", "growth")
+SPEED = ("momentum", "layers", "noise", "growth", "sample")  # the longest last
 
 
 def is_there(folder: Path, name: str) -> bool:
@@ -26,7 +28,8 @@ def is_there(folder: Path, name: str) -> bool:
     results: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     commit = str(environment("")["commit"])
     known = commit != "unknown" and not commit.endswith("-dirty")
-    return known and results.get(name, {}).get("commit") == commit
+    found = results.get(name, {})
+    return known and found.get("commit") == commit and not found.get("left out")
 
 
 def main() -> None:
@@ -47,10 +50,15 @@ def main() -> None:
         command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(args.json)]
         if name == "sample" and pick_device().type == "cuda":
             command.append("--compile")
+        process = subprocess.Popen(command, start_new_session=True)
         try:
-            if subprocess.run(command, check=False, timeout=left).returncode:
+            if process.wait(left):
                 failed.append(name)
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, KeyboardInterrupt) as ended:
+            os.killpg(process.pid, signal.SIGKILL)  # and the processes that it started
+            process.wait()
+            if isinstance(ended, KeyboardInterrupt):
+                raise
             left_out.append(name)
     if left_out:
         print(f"left out, for time: {', '.join(left_out)}; the same command goes on with them")

@@ -40,14 +40,14 @@ def times(size: int, dtype: torch.dtype) -> dict[str, float]:
     shape = (2 * FRAMES, 4, size // 8, size // 8)
     rows = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     condition = pipe.weights.unet.prepare(pipe.encode(["", "a bear dancing on the street"]))
-    momenta = FrameAttention().momenta(FRAMES, device)
+    momenta, t = FrameAttention().momenta(FRAMES, device), torch.tensor(500, device=device)
 
     def step(kept: int) -> Tensor:
-        model = Cached(pipe.weights.unet, 2, kept=made[:kept], step=kept, last=500.0)
-        return model(rows, torch.tensor(500, device=device), condition, Share(momenta, keep=False))
+        model = Cached(pipe.weights.unet, 2, kept=made[:kept], step=kept, t=t)
+        return model(rows, t, condition, Share(momenta, keep=False))
 
     first = Cached(pipe.weights.unet, 2)
-    first(rows, torch.tensor(500, device=device), condition, Share(momenta, keep=False))
+    first(rows, t, condition, Share(momenta, keep=False))
     made = first.kept
     return alternate({"whole": lambda: step(0), "outer": lambda: step(1)}, device, seconds=5.0)
 

@@ -135,10 +135,8 @@ def main() -> None:
     gpu = device.type == "cuda"
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 768] if gpu else [512])
-    parser.add_argument(
-        "--frames", type=int, nargs="+", default=[8, 16, 32, 64] if gpu else [8, 32]
-    )
-    parser.add_argument("--dtypes", nargs="+", default=list(DTYPES) if gpu else ["fp32", "bf16"])
+    parser.add_argument("--frames", type=int, nargs="+", default=[8, 32])
+    parser.add_argument("--dtypes", nargs="+", default=["fp32", "fp16" if gpu else "bf16"])
     parser.add_argument("--levels", type=int, default=4 if gpu else 1, help="levels of the UNet")
     parser.add_argument("--json", type=Path, help="folder of results")
     args = parser.parse_args()

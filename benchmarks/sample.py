@@ -204,6 +204,7 @@ def main() -> None:
         if args.json:  # after each precision: what is measured is kept
             model = str(args.model) if args.model else "SD 1.5, random weights"
             result = {"model": model, "size": args.size, "frames": args.frames, "by dtype": results}
+            result["left out"] = [d for d in args.dtypes if d not in results]
             name = f"sample {args.model.name}" if args.model else "sample"
             save(args.json, name, ", ".join(results), result)
 

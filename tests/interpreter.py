@@ -44,14 +44,17 @@ def version(module: ModuleType) -> tuple[int, ...]:
     return tuple(int(part) for part in module.__version__.split(".")[:2])
 
 
+BROKEN = triton is not None and version(triton) < (3, 7) and version(numpy) >= (2, 4)
+"""The interpreter makes an int of an array with one element, which numpy no longer allows."""
+
+
 def interpreted(file: str | Path) -> ModuleType:
     """A second copy of the module in `file`, its kernels run by the interpreter."""
     if triton is None:
         pytest.skip("needs triton")
     if GPU:
         pytest.skip("kernels are compiled here")
-    if version(triton) < (3, 7) and version(numpy) >= (2, 4):
-        # It makes an int of an array with one element, which numpy no longer allows.
+    if BROKEN:
         pytest.skip("Triton's interpreter before 3.7 needs numpy before 2.4")
     spec = importlib.util.spec_from_file_location(f"interpreted_{Path(file).stem}", file)
     assert spec

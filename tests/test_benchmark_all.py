@@ -17,36 +17,48 @@ def ran(monkeypatch, tmp_path):
     monkeypatch.setattr(everything.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(everything, "environment", lambda _: {"commit": "abc"})
 
-    def measure(command, check, timeout):
-        name = command[2].removeprefix("benchmarks.")
-        clock[0] += min(60, timeout)
-        if timeout < 60:
-            raise subprocess.TimeoutExpired(command, timeout)
-        ran.append(name)
-        path = tmp_path / f"{slug(device_name())}.json"
-        results = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps({**results, name: {"commit": "abc"}}))
-        return subprocess.CompletedProcess(command, 1 if name == broken else 0)
+    class Process:
+        pid = 17
 
-    broken = None
+        def __init__(self, command, start_new_session):
+            assert start_new_session  # so that its children end with it
+            self.command, self.name = command, command[2].removeprefix("benchmarks.")
 
-    def run(*words, fails=None):
-        nonlocal broken
-        broken = fails
+        def wait(self, timeout=None):
+            if timeout is None:
+                assert killed.pop() == self.pid
+                return -9
+            clock[0] += min(60, timeout)
+            if timeout < 60:
+                raise subprocess.TimeoutExpired(self.command, timeout)
+            ran.append(self.name)
+            path = tmp_path / f"{slug(device_name())}.json"
+            results = json.loads(path.read_text()) if path.exists() else {}
+            found = {"commit": "abc", "left out": ["bf16"] if self.name == half else []}
+            path.write_text(json.dumps({**results, self.name: found}))
+            return 1 if self.name == broken else 0
+
+    broken = half = None
+    killed = []
+
+    def run(*words, fails=None, halves=None):
+        nonlocal broken, half
+        broken, half = fails, halves
         ran.clear()
         monkeypatch.setattr(sys, "argv", ["all", "--json", str(tmp_path), *words])
         everything.main()
         return list(ran)
 
-    monkeypatch.setattr(everything.subprocess, "run", measure)
+    monkeypatch.setattr(everything.subprocess, "Popen", Process)
+    monkeypatch.setattr(everything.os, "killpg", lambda pid, _: killed.append(pid))
     return run
 
 
 def test_it_goes_on_with_what_was_left_out(ran, capsys):
-    assert ran("--minutes", "2.5") == ["sample", "momentum"]
-    assert "left out, for time: noise, growth;" in capsys.readouterr().out
-    assert ran() == ["noise", "growth"]
-    assert "sample: measured already" in capsys.readouterr().out
+    assert ran("--minutes", "2.5") == ["momentum", "layers"]
+    assert "left out, for time: noise, growth, sample;" in capsys.readouterr().out
+    assert ran() == ["noise", "growth", "sample"]
+    assert "momentum: measured already" in capsys.readouterr().out
     assert ran() == []
 
 
@@ -65,3 +77,9 @@ def test_changed_files_are_no_commit(ran, monkeypatch):
 def test_a_failure_is_named_and_the_others_are_made(ran):
     with pytest.raises(SystemExit, match="failed: momentum"):
         ran(fails="momentum")
+
+
+def test_a_part_of_a_result_is_not_the_whole(ran):
+    ran(halves="sample")
+    assert ran() == ["sample"]
+    assert ran() == []

@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 import torch
+from torch.nn.utils.parametrize import register_parametrization
 
 import zs2
 from zs2 import inspect, media
@@ -12,6 +13,8 @@ from zs2.checkpoint.control import tensor_of
 from zs2.checkpoint.int8 import EightBits, Int8
 from zs2.cli import make
 from zs2.estimate import model_memory
+from zs2.models import transformer
+from zs2.models.transformer import FeedForward
 from zs2.pipeline import Pipeline
 from zs2.read_media import read_frames
 
@@ -34,6 +37,23 @@ def test_they_come_back_in_the_models_own_type(dtype):
     assert back.dtype == dtype
     error = (back.float() - weight.float()).norm() / weight.float().norm()
     assert error < 0.012  # steps of 1/127 of 2.5 deviations: .02 / sqrt(12), and 16 bits
+
+
+def test_small_weights_come_back_in_fp16():
+    """Of .001 the scale is below fp16's normal numbers, where it has six bits still."""
+    weight = (0.001 * torch.randn(8, 64, generator=torch.Generator().manual_seed(0))).half()
+    back = EightBits()(*EightBits().right_inverse(weight))
+    assert (back.float() - weight.float()).norm() / weight.float().norm() < 0.02
+
+
+def test_parts_share_the_weights_that_are_made_whole(monkeypatch):
+    ff, made, forward = FeedForward(8).requires_grad_(False), [], EightBits.forward
+    for layer in (ff.net[0].proj, ff.net[2]):
+        register_parametrization(layer, "weight", EightBits())
+    monkeypatch.setattr(transformer, "CPU_CACHE", 0)  # a row at a time
+    monkeypatch.setattr(EightBits, "forward", lambda *args: made.append(1) or forward(*args))
+    ff(torch.randn(5, 6, 8))
+    assert len(made) == 2
 
 
 def test_a_model_in_8_bits_takes_a_quarter_and_makes_nearly_the_same(random_pipe):

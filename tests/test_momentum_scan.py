@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from interpreter import interpreted
+from interpreter import BROKEN, interpreted
 from torch.utils._pytree import tree_map
 
 from zs2.kernels import momentum_scan as scan
@@ -362,6 +362,8 @@ def test_blocks_of_rows_are_the_whole(monkeypatch, initial):
 
 @pytest.mark.parametrize("environment", [{}, {"TRITON_INTERPRET": "1"}])
 def test_the_file_works_alone(tmp_path, environment):
+    if environment and BROKEN:
+        pytest.skip("Triton's interpreter before 3.7 needs numpy before 2.4")
     shutil.copy(FILE, tmp_path)
     code = (
         "import sys, torch; from momentum_scan import momentum_scan, triton\n"

@@ -10,9 +10,11 @@ from zs2 import inspect, media
 from zs2.attention import Share
 from zs2.cli import make
 from zs2.denoise import Whole
+from zs2.estimate import clip_memory
 from zs2.models.unet import MidBlock
 from zs2.read_media import read_frames
 from zs2.shots.deepcache import Cached, DeepCache
+from zs2.shots.invert import Invert
 from zs2.stream import Stream
 
 
@@ -98,3 +100,32 @@ def test_wrong_options_are_one_sentence(run, monkeypatch, words, said):
     status, out, err = run("a ball", "--deepcache", *words)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert said in err
+
+
+def test_what_it_keeps_is_counted(random_pipe):
+    """Of all frames, whatever the chunk."""
+    options = {"frames": 4, "steps": 2, "size": 32}
+    shot = random_pipe.shot("a", features=[DeepCache(2)], **options)
+    random_pipe.film(shot, Whole(1))
+    taken = sum(kept.nbytes for kept in shot.model.kept)
+    told = [
+        clip_memory(
+            random_pipe.weights,
+            random_pipe.dtype,
+            random_pipe.device,
+            options["frames"],
+            random_pipe.latent_shape((32, 32)),
+            Whole(1),
+            deepcache=deepcache,
+        )
+        for deepcache in (False, True)
+    ]
+    assert told[1] - told[0] == taken
+
+
+def test_an_inversion_before_it_is_another_sampling(random_pipe):
+    """Its last timestep is the first one of what follows."""
+    frames = random_pipe("a", frames=2, seed=1).frames
+    features = [DeepCache(2), Invert(frames)]
+    clip = random_pipe("b", frames=2, features=features)
+    assert clip.frames.shape == frames.shape

@@ -89,8 +89,8 @@ class Share:
         frames = x.unflatten(0, (-1, len(self.mu)))  # (B, F, N, C)
         initial = self.before.get(norm) if self.before else None
         h, scanned, final = norm_momentum_scan(
-            frames, norm.weight, norm.bias, self.mu, initial, norm.eps, self.keep
+            frames, norm.weight, norm.bias, self.mu, initial, norm.eps, self.keep, out=initial
         )
         if final is not None:
-            self.state[norm] = final if initial is None else initial.copy_(final)
+            self.state[norm] = final
         return h.flatten(0, 1), scanned.flatten(0, 1)

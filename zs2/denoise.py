@@ -96,7 +96,8 @@ class Whole:
             prediction = torch.empty_like(x)
             for start in range(0, shot.frames, chunk):
                 part = slice(start, start + chunk)
-                prediction[:, part] = predictor(x[:, part], t, start, states)
+                last = part.stop >= shot.frames
+                prediction[:, part] = predictor(x[:, part], t, start, states, keep=not last)
             return prediction
 
         steps = len(shot.levels) - 1
@@ -173,18 +174,21 @@ class Predictor:
         """The states before the first frame."""
         return [None for _ in self.conditions]
 
-    def __call__(self, x: Tensor, t: Tensor, start: int, states: States | None) -> Tensor:
+    def __call__(
+        self, x: Tensor, t: Tensor, start: int, states: States | None, keep: bool = True
+    ) -> Tensor:
         """The prediction [B, f, C, h, w] for latents x of frames start .. start+f-1 at t [].
 
         Args:
             states: what the frames before left, in whose place these frames leave theirs; None
                 where there are no others, before or after.
+            keep: whether others come after.
         """
         rows, parts, stop = x.to(self.dtype), [], start + x.shape[1]
         mu = None if self.mu is None else self.mu[start:stop]
         for g, (condition, size) in enumerate(zip(self.conditions, self.sizes, strict=True)):
             before = states[g] if states is not None else None
-            share = Share(mu, before, keep=states is not None)
+            share = Share(mu, before, keep=keep and states is not None)
             many = rows.repeat(size, 1, 1, 1, 1).flatten(0, 1)  # (G*B*f, C, h, w)
             parts.append(self.model(many, t, condition.at(start, stop), share).float())
             if states is not None:

@@ -23,6 +23,7 @@ def clip_memory(
     branches: int = 2,
     controls: int = 0,
     steps: int = 50,
+    deepcache: bool = False,
 ) -> int:
     """About how many bytes a clip takes beside the model: right to a third (docs/results.md).
 
@@ -39,6 +40,7 @@ def clip_memory(
         branches: of the guided prediction.
         controls: how many ControlNets or T2I-Adapters there are.
         steps: of the sampler; a stream keeps the state of each.
+        deepcache: whether what the inner levels made is kept (`zs2.shots.deepcache`).
     """
     channels, h, w = latent
     factor = weights.vae.config.factor
@@ -62,6 +64,8 @@ def clip_memory(
     if (order.chunk or frames) < frames:
         carried = steps if isinstance(order, Stream) else 1
         kept += carried * branches * state_memory(weights.unet, latent)
+    if deepcache:
+        kept += held * branches * h * w * weights.unet.config.block_out_channels[1] * dtype.itemsize
     # Their pictures, and what is made of them once.
     kept += controls * frames * (3 * pixels + activation // rows)
     return max(unet, left + vae) + kept

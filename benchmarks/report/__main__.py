@@ -28,6 +28,7 @@ SECTIONS = {
     "pictures": method.pictures,
     "drift": method.drift,
     "momentum": costs.momentum,
+    "layers": costs.layers,
     "noise": costs.noise,
     "sample": costs.sample,
     "command": costs.command,

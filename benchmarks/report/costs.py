@@ -9,7 +9,7 @@ from benchmarks.report.tables import Result, seconds, table
 
 def momentum(result: Result) -> str:
     head = ["tokens x channels", "frames", "dtype", "", "time", "share of copy speed", "error"]
-    largest = max(row["tokens"] for row in result["rows"])
+    largest = min(4096, max(row["tokens"] for row in result["rows"]))  # of 512 pixels
     rows = [
         [
             f"{row['tokens']} x {row['channels']}",
@@ -24,8 +24,27 @@ def momentum(result: Result) -> str:
         if row["tokens"] == largest and row["contender"] not in ("reference", "norm alone")
     ]
     return (
-        "**The momentum scan** of K and V at the largest layer, two guidance branches, in memory "
-        "that was used before; the error is relative to float64.\n\n" + table(head, rows)
+        "**The momentum scan** of K and V at the largest layer of 512 pixels, two guidance "
+        "branches, in memory that was used before; the error is relative to float64.\n\n"
+        + table(head, rows)
+    )
+
+
+def layers(result: Result) -> str:
+    rows = [
+        [
+            row["layer"],
+            f"{row['tokens']} x {row['channels']}",
+            row["contender"],
+            f"{short(row['ms'])} ms",
+            f"{row['share of copy speed']:.2f}",
+        ]
+        for row in result["rows"]
+    ]
+    head = ["layer", "tokens x channels", "", "time", "share of copy speed"]
+    return (
+        f"**GroupNorm with SiLU, and GEGLU**: {result['frames']} frames with guidance.\n\n"
+        + table(head, rows)
     )
 
 
@@ -104,7 +123,8 @@ def sample_in_brief(result: Result) -> str:
     dtypes = list(result["by dtype"])
     head = ["", *(f"clip, {d}" for d in dtypes), *(f"memory, {d}" for d in dtypes)]
     return (
-        f"**Speed and memory on a CPU**: {result['model']}, {result['size']} pixels, "
+        f"**Speed and memory on a {'CPU' if 'cpu' in result['versions']['torch'] else 'GPU'}**: "
+        f"{result['model']}, {result['size']} pixels, "
         f"{result['frames']} frames in {first['clip']['steps']} steps from prompt to pixels; the "
         f"peak of 8 frames.\n\n{table(head, rows)}"
     )

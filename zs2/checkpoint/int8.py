@@ -22,8 +22,9 @@ class EightBits(nn.Module):
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         largest = weight.float().flatten(1).abs().amax(1)
         scale = (largest / 127).to(weight.dtype).view(-1, *[1] * (weight.ndim - 1))
-        # By the scale as it is kept: rounding it to 16 bits then costs nothing more.
-        tiny = torch.finfo(weight.dtype).tiny
+        # By the scale as it is kept: rounding it to 16 bits then costs nothing more. Only where it
+        # is 0 something else divides, and anything will do; fp16 has scales below its normal ones.
+        tiny = torch.finfo(torch.float32).tiny
         q = (weight.float() / scale.float().clamp(min=tiny)).round().clamp(-127, 127)
         return q.to(torch.int8), scale
 

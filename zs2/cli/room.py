@@ -47,6 +47,7 @@ class Room:
             3 if args.edit else 1 + guided,
             self.controls,
             args.steps or weights.defaults.steps,
+            bool(args.deepcache),
         )
 
     def ways(self) -> Iterator["Room"]:

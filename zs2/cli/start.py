@@ -10,10 +10,10 @@ WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 def start() -> None:
     """stdout takes every prompt, and threads wait without working.
 
-    The threads that share torch's work spin while they wait for more of it. Beside one other busy
-    process a clip took 7 times as long for that, and twice as long without. Alone on the machine
-    it takes about the same, but up to 1.5 times as long where two cores are one core's threads.
-    Whoever set it otherwise is obeyed.
+    The threads that share torch's work spin while they wait for more of it. Beside another busy
+    process they keep each other from working by that, and a clip takes several times as long
+    (`benchmarks.command` has what it takes without). Alone on the machine it takes about the same,
+    but more where two cores are one core's threads. Whoever set it otherwise is obeyed.
     """
     print_anything()
     if not os.environ.keys() & {*WAITING}:

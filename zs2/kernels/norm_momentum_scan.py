@@ -30,6 +30,7 @@ def norm_momentum_scan(
     initial: Tensor | None = None,
     eps: float = 1e-5,
     keep: bool = True,
+    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """LayerNorm and the momentum scan of its result, with one read of the hidden state.
 
@@ -40,6 +41,7 @@ def norm_momentum_scan(
         x: hidden state [B, F, N, C].
         weight, bias: the norm's, [C].
         mu, initial, keep: as for `momentum_scan`.
+        out: where the final state is to lie, contiguous; it may be `initial`.
 
     Returns:
         Normed and scanned rows [B, F, N, C] in x's dtype, and the final state [B, N, C] float32;
@@ -56,10 +58,11 @@ def norm_momentum_scan(
         )
     seen = traced(x, weight, bias, mu, *([] if initial is None else [initial]))
     if on_gpu(x) and not seen and x.dtype != torch.float64:
-        return _triton_norm_scan(x, weight, bias, mu, initial, eps, keep)
+        return _triton_norm_scan(x, weight, bias, mu, initial, eps, keep, out)
     normed = F.layer_norm(x, x.shape[-1:], weight, bias, eps)
     (y,), finals = momentum_scan((normed,), mu, None if initial is None else (initial,), keep)
-    return normed, y, *(finals or (None,))
+    final = finals[0] if finals else None
+    return normed, y, final if out is None or final is None else out.copy_(final)
 
 
 def _triton_norm_scan(
@@ -70,12 +73,14 @@ def _triton_norm_scan(
     initial: Tensor | None,
     eps: float,
     keep: bool,
+    out: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     x = x if x.stride(-1) == 1 else x.contiguous()
     batch, frames, rows, columns = x.shape
     normed, scanned = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(2))
     shape = (batch, rows, columns) if keep else (1,)  # not written, and yet a pointer
-    final = torch.empty(shape, dtype=torch.float32, device=x.device)
+    # Each program reads its own part of the first state before it writes the last one there.
+    final = torch.empty(shape, dtype=torch.float32, device=x.device) if out is None else out
     if not x.numel():
         return normed, scanned, final if keep else None
     head = 1 << max(0, (columns - 1).bit_length() - 1)  # the largest power of 2 below C
@@ -159,8 +164,8 @@ if triton is not None:
         read = x + b * stride_b + n * stride_n
         write = b * frames * size + n * COLUMNS
         for f in tl.range(0, frames, num_stages=STAGES):
-            h0 = tl.load(read + f * stride_f + c, mask=head, other=0.0).to(tl.float32)
-            h1 = tl.load(read + f * stride_f + d, mask=tail, other=0.0).to(tl.float32)
+            h0 = tl.load(read + c, mask=head, other=0.0).to(tl.float32)
+            h1 = tl.load(read + d, mask=tail, other=0.0).to(tl.float32)
             m = tl.load(mu + f)
             if not CARRIED:
                 m = tl.where(f == 0, 0.0, m)
@@ -180,6 +185,7 @@ if triton is not None:
             tl.store(normed + write + d, h1.to(normed.dtype.element_ty), mask=tail)
             tl.store(scanned + write + c, s0.to(scanned.dtype.element_ty), mask=head)
             tl.store(scanned + write + d, s1.to(scanned.dtype.element_ty), mask=tail)
+            read += stride_f  # step by step: f * stride_f may take more than 32 bits
             write += size
         if KEEP:
             tl.store(final + at + c, s0, mask=head)

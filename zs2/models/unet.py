@@ -126,7 +126,7 @@ class Embedding(nn.Module):
         self.linear_2 = nn.Linear(out, out)
 
     def forward(self, x: Tensor, guidance: Tensor | None = None) -> Tensor:
-        x = x.to(self.linear_1.weight.dtype)
+        x = x.to(self.linear_1.bias.dtype)
         if guidance is not None:
             x = x + self.cond_proj(guidance.to(x.dtype))
         return self.linear_2(F.silu(self.linear_1(x)))

@@ -45,14 +45,16 @@ class Cached:
     """A UNet that remembers what its inner levels made.
 
     Attributes:
-        every: steps from one whole pass to the next. A step is told by its timestep, which falls;
-            where it rises, sampling begins anew (the next chunk of a stream).
+        every: steps from one whole pass to the next. A step is told by its timestep's tensor, which
+            all of its passes share; where the timestep does not fall, sampling begins anew (the
+            next chunk of a stream).
         kept: what the last up block took, of each pass of the last whole step, in their order.
     """
 
     unet: UNet
     every: int
     step: int = 0
+    t: Tensor | None = None
     last: float = float("-inf")
     passes: int = 0
     kept: list[Tensor] = field(default_factory=list)
@@ -66,10 +68,10 @@ class Cached:
     def __call__(self, x: Tensor, t: Tensor, condition: Condition, share: Share) -> Tensor:
         if t.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             raise ValueError("a graph records one kind of step, and DeepCache has two")
-        now = float(t)
-        if now != self.last:
+        if t is not self.t:  # looked at once a step, as that makes the host wait
+            now = float(t)
             self.step = self.step + 1 if now < self.last else 0
-            self.last, self.passes = now, 0
+            self.t, self.last, self.passes = t, now, 0
         if fresh := self.step % self.every == 0:
             del self.kept[self.passes :]
         unet, condition = self.unet, condition.by_row()
