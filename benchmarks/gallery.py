@@ -113,7 +113,7 @@ def camera(pipe: Pipeline) -> Tensor:
     """The same still under a camera that pans, comes nearer, and turns."""
     said, moves = (
         "a small red ball over the sea",
-        (Camera(x=1.5), Camera(zoom=1.04), Camera(roll=3)),
+        (Camera(x=3), Camera(zoom=1.04), Camera(roll=3)),
     )
     each = [sample(pipe, said, lam=0, cfg=1.5, seed=1, features=[move]) for move in moves]
     return beside(each)

@@ -48,14 +48,14 @@ def main() -> None:
     gpu = device.type == "cuda"
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--frames", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
-    sizes = [256, 384, 512, 640, 768] if gpu else [32, 64, 96, 128, 160]
+    sizes = [256, 384, 512, 640, 768] if gpu else [64, 128, 192, 256, 320]
     parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="pixels")
     parser.add_argument("--seconds", type=float, default=2.0, help="of measuring each figure")
     parser.add_argument("--json", type=Path, help="folder of results")
     args = parser.parse_args()
     dtype = pick_dtype("auto", device)
     pipe = load(None if gpu else SMALL, device, dtype)
-    usual = 512 if gpu else 64
+    usual = 512 if gpu else 128
     points = [("frames", n, usual) for n in args.frames] + [("size", 8, s) for s in args.sizes]
     rows = []
     for axis, frames, size in points:

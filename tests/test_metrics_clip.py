@@ -7,7 +7,7 @@ from zs2.checkpoint.load import load_clip
 from zs2.metrics import clip as by_clip
 from zs2.weights import SMALL
 
-FRAMES = torch.randint(256, (3, 64, 64, 3), generator=torch.Generator().manual_seed(1)).byte()
+FRAMES = torch.randint(256, (3, 128, 128, 3), generator=torch.Generator().manual_seed(1)).byte()
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def files() -> dict[Path, str]:
     for section, write in SECTIONS.items():
         for results in machines:
             for name in sorted(results):
-                if name.split()[0] == section:  # "sample", and "sample tiny"
+                if name.split()[0] == section:  # "evaluate", and "evaluate study"
                     full.append(f"{write(results[name])}\n\n{source(results[name])}")
                     if name in BRIEF:
                         brief.append(f"{BRIEF[name](results[name])}\n\n{source(results[name])}")

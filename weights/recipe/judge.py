@@ -141,8 +141,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     args.work.mkdir(parents=True, exist_ok=True)
     judge = train(args.work, args.steps)
-    state = {k: v.contiguous() for k, v in judge.state_dict().items()}
-    save_file(state, args.out)
+    save_file({k: v.half() for k, v in judge.state_dict().items()}, args.out)
     said = scenes.sample(1000, seed=78)
     right = judge.right(scenes.draw(said, range(10**8, 10**8 + len(said))), said)
     for name, named_right in right.items():

@@ -97,8 +97,9 @@ class Pool:
         if path.exists():
             return path
         drawn = []
-        for first in range(start, min(start + SHARD, len(self.scenes)), 64):
-            part = self.scenes[first : min(first + 64, start + SHARD)]
+        rows = max(1, 64 * SIZE**2 // self.size**2)  # as many as fill the same memory
+        for first in range(start, min(start + SHARD, len(self.scenes)), rows):
+            part = self.scenes[first : min(first + rows, start + SHARD)]
             seeds = range(self.seed * 10**6 + first, self.seed * 10**6 + first + len(part))
             pictures = scenes.draw(part, seeds, self.size)
             drawn.append(((pictures + 1) * 127.5).round().to(torch.uint8))
@@ -315,13 +316,14 @@ def batches(count: int, size: int = 64) -> list[Tensor]:
 
 @torch.no_grad()
 def encode_pool(work: Path, pool: Pool, vae: VAE) -> Tensor:
-    """Latents of the whole pool, [POOL, 4, 16, 16] bfloat16, encoded once."""
+    """Latents of the pool, [n, 4, 16, 16] bfloat16, encoded once: for another VAE remove the file."""
     path = work / "latents.pt"
     if not path.exists():
         log.info("encoding the scenes")
         with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
-            latents = [vae.encode(pool.batch(i))[0].bfloat16() for i in batches(POOL)]
-        torch.save(torch.cat(latents), path)
+            latents = [vae.encode(pool.batch(i))[0].bfloat16() for i in batches(len(pool.scenes))]
+        torch.save(torch.cat(latents), path.with_suffix(".part"))
+        os.replace(path.with_suffix(".part"), path)
     return torch.load(path, weights_only=True)
 
 

@@ -25,7 +25,6 @@ from weights.recipe.loop import fit
 from weights.recipe.train import (
     FAST,
     PROJECTION,
-    SIZE,
     STEPS,
     UNET_CONFIG,
     VAE_CONFIG,
@@ -155,5 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    assert SIZE == 128
     main()
