@@ -316,7 +316,7 @@ def batches(count: int, size: int = 64) -> list[Tensor]:
 
 @torch.no_grad()
 def encode_pool(work: Path, pool: Pool, vae: VAE) -> Tensor:
-    """Latents of the pool, [n, 4, 16, 16] bfloat16, once for a folder: another VAE needs another."""
+    """Latents of the pool, [n, 4, 16, 16] bfloat16, encoded once in a folder."""
     path = work / "latents.pt"
     if not path.exists():
         log.info("encoding the scenes")
