@@ -265,11 +265,7 @@ SPEED = (
     Option("--device", "NAME", "auto (default), cpu, cuda, cuda:N or mps", stored=False),
 )
 STREAM = (
-    Option(
-        "--stream",
-        "",
-        "a chunk (of 8) through all steps, then the next: memory stays small",
-    ),
+    Option("--stream", "", "a chunk (of 8) through all steps, then the next: memory stays small"),
     Option("--keep-state", "DIR", "keep in files what the next chunk needs", Path, stored=False),
     Option("--resume", "", "go on from --keep-state where there is one", stored=False),
     Option("--host-state", "", "keep it in the host's memory, not in the GPU's", stored=False),
