@@ -15,7 +15,7 @@ setup(
     long_description=(ROOT / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     packages=[*find_packages(include=["zs2", "zs2.*"]), "zs2.small"],
     package_dir={"zs2.small": "weights/small"},
     package_data={

@@ -149,7 +149,9 @@ def build_parser() -> Parser:
         "smoother, by frames between its own.",
         allow_abbrev=False,
     )
-    parser.add_argument("path", metavar="CLIP", type=Path, help="a clip; with --esrgan any")
+    parser.add_argument(
+        "path", metavar="CLIP", type=Path, help="a clip of zs2; with --esrgan any clip or picture"
+    )
     parser.add_argument(
         "--scale", metavar="N", type=int, help="times as wide and high, 2 (default) to 8"
     )

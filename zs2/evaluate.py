@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "paths", metavar="CLIP", nargs="+", type=Path, help="a video, or a folder of frames"
+        "paths", metavar="VIDEO", nargs="+", type=Path, help="a video, or a folder of frames"
     )
     parser.add_argument("--prompt", metavar="TEXT", help="of all of them (default: the stored one)")
     parser.add_argument("--clip", metavar="FOLDER", type=Path, help="a CLIP model, for scores")

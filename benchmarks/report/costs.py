@@ -150,9 +150,9 @@ def int8(result: Result) -> str:
     return (
         f"**Weights in 8 bits**: SD 1.5's shapes, a clip of {result['frames']} frames at "
         f"{result['size']} pixels (`--chunk 1 --split-guidance`; the peak after loading, with all "
-        f"that a process takes) and a step of as many at {result['step size']}, whose prediction "
-        f"is off by {step['relative error']:.1%}. The small model's clips differ by "
-        f"{small['psnr']:.0f} dB.\n\n"
+        f"that a process takes), and a step of {result['frames']} frames at {result['step size']}, "
+        f"whose prediction is off by {step['relative error']:.1%}. The small model's clips "
+        f"differ by {small['psnr']:.0f} dB.\n\n"
         + table(["weights", "model", "clip", "step", "CLIP score, small model"], rows)
     )
 

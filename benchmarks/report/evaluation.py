@@ -1,5 +1,7 @@
 """Methods compared by `benchmarks.evaluate`."""
 
+import re
+
 from benchmarks.report.tables import Result, table
 
 METHODS = {
@@ -24,7 +26,7 @@ FIGURES = {  # decimals
 
 def evaluate(result: Result) -> str:
     rows = []
-    for name, row in result["means"].items():
+    for name, row in sorted(result["means"].items(), key=lambda item: by_number(item[0])):
         cells = [f"`{name}`"]
         for figure, decimals in FIGURES.items():
             mean, low, high = row[figure]
@@ -70,6 +72,12 @@ def coherence_in_brief(result: Result) -> str:
         "neighbours, and CLIP score. [What was compared](docs/coherence.md)."
         "\n\n" + table(["", *(f.replace("_", " ") for f in figures)], rows)
     )
+
+
+def by_number(name: str) -> list[tuple[float, str]]:
+    """A method's name to sort by, with lam=0.01 after lam=0.003."""
+    parts = re.split(r"(\d+\.?\d*)", name)
+    return [(float(x), "") if x[:1].isdigit() else (0.0, x) for x in parts]
 
 
 def at_change(found: list[float], decimals: int) -> str:

@@ -32,8 +32,9 @@ def drift(result: Result) -> str:
     ]
     formula = ", ".join(f"{c:.3f}" for c in result["formula"])
     return (
-        "**Noise stays noise**: frame 64 at the defaults, which should be N(0, 1) and correlate "
-        f"with frame 1 as the formula says ({formula} at frames 8, 16, 64).\n\n{table(head, rows)}"
+        "**Noise stays noise**: frame 64 at λ 0.01 and inertia 0, which should be N(0, 1) and "
+        f"correlate with frame 1 as the formula says ({formula} at frames 8, 16, 64).\n\n"
+        + table(head, rows)
     )
 
 

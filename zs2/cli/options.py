@@ -30,13 +30,16 @@ MODEL = (
     Option(
         "--prediction",
         "KIND",
-        "epsilon or v: what the model predicts (default: what it says)",
+        "what the model predicts, epsilon or v (default: what its files say)",
         ("epsilon", "v"),
     ),
     Option("--tokenizer", "DIR", "folder with CLIP's vocabulary, for single files"),
     Option("--vae", "PATH", "another VAE: a folder, a file, or TAESD's decoder, which is fast"),
     Option(
-        "--lora", "FILE[:WEIGHT]", "a LoRA, and how much of it (default: 1); repeatable", repeat=1
+        "--lora",
+        "FILE[:WEIGHT]",
+        "a LoRA's file, folder or hub id, and how much of it (default: 1); repeatable",
+        repeat=1,
     ),
     Option(
         "--embedding",
@@ -82,7 +85,7 @@ PICTURE = (
     Option(
         "--rng",
         "NAME",
-        "whose picture a seed is: zs2 (default), cpu (ComfyUI, diffusers) or cuda (A1111)",
+        "seeds make the pictures of zs2 (default), cpu (ComfyUI, diffusers) or cuda (A1111)",
         ("zs2", "cpu", "cuda"),
     ),
 )
@@ -141,13 +144,13 @@ MOTION = (
     Option(
         "--select",
         "RULE",
-        "of candidates: unbiased (default), or paper, whose noise drifts",
+        "which candidate is taken: unbiased (default), or paper, whose noise drifts",
         ("unbiased", "paper"),
     ),
     Option(
         "--search",
         "RULE",
-        "of the share kept: exact (default), or iterative, the paper's",
+        "how the share that is kept is found: exact (default), or iterative, the paper's",
         ("exact", "iterative"),
     ),
 )
@@ -174,7 +177,8 @@ CONTROL = (
     Option(
         "--control",
         "NET FRAMES",
-        "a ControlNet, Control-LoRA or T2I-Adapter, and a video, picture or folder of its maps; "
+        "a ControlNet, Control-LoRA or T2I-Adapter (file, folder or hub id), and a video, picture "
+        "or folder of its maps; "
         "repeatable",
         repeat=2,
     ),
@@ -216,7 +220,7 @@ OUTPUT = (
     Option(
         "-o --output",
         "FILE",
-        ".mp4 .gif .webp, or .png, a folder for a clip (default: of the prompt)",
+        ".mp4 .gif .webp, or .png, a folder for a clip (default: named after prompt and seed)",
         Path,
         stored=False,
     ),
@@ -246,7 +250,12 @@ SPEED = (
         limit,
         stored=False,
     ),
-    Option("--deepcache", "N", "the UNet's inner levels at every Nth step only: faster", int),
+    Option(
+        "--deepcache",
+        "N",
+        "the UNet's inner levels at every Nth step only: faster; not with --control or --graph",
+        int,
+    ),
     Option("--int8", "", "weights in 8 bits: the model in a third of the memory of fp32"),
     Option("--compile", "", "torch.compile: a slow start, then faster steps", stored=False),
     Option("--graph", "", "on a CUDA device, replay the steps as a CUDA graph", stored=False),
@@ -256,11 +265,11 @@ SPEED = (
     Option("--device", "NAME", "auto (default), cpu, cuda, cuda:N or mps", stored=False),
 )
 STREAM = (
-    Option("--stream", "", "a chunk (of 8) through all steps: its frames are written at once"),
-    Option("--keep-state", "DIR", "what the next chunk needs, in files", Path, stored=False),
+    Option("--stream", "", "a chunk (of 8) through all steps, then the next: memory stays small"),
+    Option("--keep-state", "DIR", "keep in files what the next chunk needs", Path, stored=False),
     Option("--resume", "", "go on from --keep-state where there is one", stored=False),
-    Option("--host-state", "", "between chunks it lies in the host's memory", stored=False),
-    Option("--half-state", "", "and in half the bytes: close, and not exact"),
+    Option("--host-state", "", "keep it in the host's memory, not in the GPU's", stored=False),
+    Option("--half-state", "", "keep it in half the bytes: close, and not exact"),
 )
 GROUPS = {
     "model": MODEL,

@@ -3,8 +3,8 @@
     y = geglu(x)                     # [.., 2 H] -> [.., H]
 
 The widest tensors of a transformer pass through it. On a GPU 2 H values of a row are read and H
-written; torch's steps, gelu and a product, read 3 H and write 2 H. Needs torch,
-and on a GPU triton.
+written; torch's steps, gelu and a product, read 3 H and write 2 H. Needs `momentum_scan.py`
+beside it, torch, and on a GPU triton.
 """
 
 import math

@@ -5,7 +5,8 @@
 
 On a GPU torch's group norm copies channels-last maps to channels-first ones and back, and the sums
 before it and the SiLU after it are passes of their own. Here the map is read twice and written
-once, 3 V values where the separate passes move 9 or more. Needs torch, and on a GPU triton.
+once, 3 V values where the separate passes move 9 or more. Needs `momentum_scan.py`
+beside it, torch, and on a GPU triton.
 """
 
 import math

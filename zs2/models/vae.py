@@ -1,4 +1,4 @@
-"""The Stable Diffusion VAE: pictures to latents and back, 1/8 of the size for SD 1.x and 2.x.
+"""The Stable Diffusion VAE: pictures to latents and back, 1/8 of the size for SD 1.x, 2.x and XL.
 
 Architecture of Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models;
 attribute names are the keys of the Hugging Face layout.

@@ -8,6 +8,6 @@ changed. They go one after the other, and none knows another:
 
     pipe("a ball at night", features=[Init(frames, strength=0.6), Travel({7: "a ball at noon"})])
 
-A clip has one start: of Init, Invert and another method's only one, and FrameByFrame comes first.
-Control comes after these, and before Text2VideoZero.
+Their order: Camera and FrameByFrame; what the clip starts from, which is one of Init and Invert,
+and Mask after it; Edit, Control and ImagePrompt; Text2VideoZero; Travel; DeepCache; last Between.
 """

@@ -20,7 +20,7 @@ from zs2.timeline import whole
 
 @dataclass(frozen=True)
 class DeepCache:
-    """Compute the UNet's inner levels at every `every`-th step. The last of the features.
+    """Compute the UNet's inner levels at every `every`-th step. After it comes Between alone.
 
     How much faster, and how far from the exact clip: docs/results.md.
 
