@@ -150,7 +150,7 @@ MUTATIONS = [
             ("if any(mu) else None", "if all(mu) else None"),
             ("self.before.get(norm) if self.before else None", "None"),
             ("self.mu, initial, norm.eps,", "self.mu, initial, 1e-5,"),
-            ("final if initial is None else initial.copy_(final)", "final"),
+            ("norm.eps, self.keep, out=initial", "norm.eps, self.keep"),
             ("return h, h", "return h, x"),
             ('check_range("mu", self.mu, 1)', "pass"),
         ],
@@ -562,6 +562,8 @@ MUTATIONS = [
             ),
             ("            weight.contiguous(),", "            weight,"),
             ("tl.rsqrt(variance + eps)", "tl.rsqrt(variance + 1e-5)"),
+            ("final is None else out.copy_(final)", "final is None else final"),
+            ("device=x.device) if out is None else out", "device=x.device)"),
             ("x.shape[-1:], weight, bias, eps)", "x.shape[-1:], weight, bias)"),
             ("m = tl.where(f == 0, 0.0, m)", "m = m"),
             ("z1 = tl.load(bias + d, mask=d < COLUMNS, other=0.0)", "z1 = tl.load(bias + c)"),
@@ -1249,7 +1251,8 @@ MUTATIONS = [
         [
             ("largest / 127", "largest / 255"),
             ("flatten(1).abs().amax(1)", "abs().amax().expand(len(weight))"),
-            ("for network in (weights.unet, ", "for network in ("),
+            ("for network in (weights.unet, ", "for network in (*[], "),
+            ("torch.finfo(torch.float32).tiny", "torch.finfo(weight.dtype).tiny"),
         ],
     ),
     (
@@ -1258,6 +1261,7 @@ MUTATIONS = [
         [
             ("self.step % self.every == 0", "self.step % self.every == 1"),
             ("self.step + 1 if now < self.last else 0", "self.step + 1"),
+            ("if t is not self.t:", "if t != self.t:"),
             ("self.passes += 1", "pass"),
             ("del self.kept[self.passes :]", "pass"),
             ("if not isinstance(shot.model, UNet) or", "if"),
