@@ -6,7 +6,7 @@ Clips of 15 frames at the defaults lose their frames 2, 4, .. 14. The eight that
 frames between, by zs2, by repeating the one before and by the mean of both. Warping error is what
 optical flow leaves of the difference between neighbours, where they differ; sharpness the mean
 gradient of the frames between over that of the frames left out; distance the mean difference to
-these, all of 0..255. Needs opencv-python-headless.
+these, all of 0..255.
 """
 
 import argparse
@@ -17,10 +17,10 @@ from torch import Tensor
 
 import zs2
 from benchmarks.environment import save
-from benchmarks.inertia import residuals
 from weights.recipe.scenes import sample
 from zs2.device import DTYPES
 from zs2.metrics.differences import motion
+from zs2.metrics.flow import backwards, residuals
 from zs2.noise import DependencyNoise
 from zs2.pipeline import Pipeline
 from zs2.shot import Clip
@@ -74,7 +74,7 @@ def main() -> None:
         out = clips["whole"]
         for name, frames in clips.items():
             between = frames[1::2]
-            left = residuals(frames)
+            left = residuals(frames, backwards(frames))
             moved = (frames[1:] != frames[:-1]).flatten(1).any(1)  # a repeated frame has no error
             figures = {
                 "warping error": float(left[moved].mean()) if moved.any() else 0.0,

@@ -4,8 +4,7 @@
 
 20 prompts, 8 frames, each asked to move by 1.5 pixels a frame of 64 (as fast as Text2Video-Zero's
 12 of 512), in four directions by turns, by `--camera` and by Text2Video-Zero's motion field, which
-moves frame 1's latents. The flow between
-neighbours, at 256 pixels, is averaged where the picture has edges. Needs opencv-python-headless.
+moves frame 1's latents. The flow between neighbours is averaged where the picture has edges.
 """
 
 import argparse
@@ -19,11 +18,11 @@ from torch import Tensor
 
 import zs2
 from benchmarks.environment import save
-from benchmarks.inertia import SIDE, opencv
 from weights.recipe.scenes import sample
 from zs2 import media
 from zs2.device import DTYPES
 from zs2.metrics.differences import change, motion
+from zs2.metrics.flow import flow, grey
 from zs2.pipeline import Pipeline
 from zs2.shot import Clip
 from zs2.shots.camera import Camera
@@ -40,20 +39,14 @@ DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # right, down, left, up
 
 def moved(frames: Tensor) -> tuple[float, float]:
     """By how many pixels a frame the edges of uint8 frames [F, H, W, 3] move right and down."""
-    cv2 = opencv()
-    size = frames.shape[1]
-    large = [cv2.resize(f, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for f in frames.numpy()]
-    grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in large]
-    flows, weights = [], []
-    for a, b in pairwise(grey):
-        flow = cv2.calcOpticalFlowFarneback(a, b, None, 0.5, 4, 31, 5, 7, 1.5, 0)
-        x, y = cv2.Sobel(a, cv2.CV_32F, 1, 0), cv2.Sobel(a, cv2.CV_32F, 0, 1)
-        flows.append(torch.from_numpy(flow))
-        weights.append(torch.from_numpy(x * x + y * y).sqrt())
-    weight = torch.stack(weights)[..., None]
-    mean = (torch.stack(flows) * weight).sum((0, 1, 2)) / weight.sum()
-    right, down = (mean * size / SIDE).tolist()
-    return right, down
+    pictures = grey(frames)
+    flows = torch.cat(
+        [flow(a[None], b[None], levels=4, window=31, rounds=5) for a, b in pairwise(pictures)]
+    )  # (F-1, 2, H, W)
+    down, right = torch.gradient(pictures[:-1], dim=(-2, -1))
+    weight = torch.hypot(down, right)[:, None]
+    mean = (flows * weight).sum((0, 2, 3)) / weight.sum()
+    return float(mean[0]), float(mean[1])
 
 
 def clip(pipe: Pipeline, method: str, prompt: str, seed: int, by: tuple[float, float]) -> Clip:

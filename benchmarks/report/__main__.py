@@ -27,6 +27,8 @@ BRIEF = {
 }
 SECTIONS = {
     "judge": method.judge,
+    "pictures": method.pictures,
+    "family": method.family,
     "motion": method.motion,
     "inertia": method.inertia,
     "drift": method.drift,

@@ -20,6 +20,40 @@ def judge(result: Result) -> str:
     )
 
 
+def pictures(result: Result) -> str:
+    kinds = {"made": "pictures made", "shuffled": "shuffled prompts", "drawn": "drawn scenes"}
+    whose = {"clip": "its own CLIP", "judge": "a judge that shares nothing with it"}
+    names = ["colour", "place", "thing", "count", "all"]
+    rows = [
+        [said, judge, *(f"{100 * result['judges'][who][kind][name]:.0f} %" for name in names)]
+        for kind, said in kinds.items()
+        for who, judge in whose.items()
+    ]
+    return (
+        f"**How good the small model is**: of {result['prompts']} prompts, half of them "
+        "combinations that were never trained on, what is named right.\n\n"
+        + table(["in", "by", *names], rows)
+    )
+
+
+def family(result: Result) -> str:
+    asked = {
+        "control": "edges of a panned camera: F1 within 2 pixels, and how many clips pan along",
+        "editor": "an instruction: frames where a judge sees the edit, and what it did not name",
+        "lora": "a LoRA of a colour: pictures that show it",
+        "upscaler": "4x: against scenes drawn at that size",
+    }
+    rows = [
+        [what, name, ", ".join(f"{figure} {value:.3g}" for figure, value in row.items())]
+        for part, what in asked.items()
+        for name, row in result["rows"][part].items()
+    ]
+    return (
+        f"**What goes with the small model** ({result['clips']} clips, pictures or edits each).\n\n"
+        + table(["", "", "measured"], rows)
+    )
+
+
 def motion(result: Result) -> str:
     parts = [
         "**What λ and μ do** (small model, inertia 0, "

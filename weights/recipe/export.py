@@ -99,7 +99,8 @@ def main() -> None:
         {"_class_name": "UNet2DConditionModel", **asdict(unet_config)},
     )
     levels = len(vae_config.block_out_channels)
-    vae = torch.load(work / "vae-normalised.pt", weights_only=True)
+    final = work / "vae-final.pt"  # with recipe128's last stage
+    vae = torch.load(final if final.exists() else work / "vae-normalised.pt", weights_only=True)
     VAE(vae_config).load_state_dict(vae)
     write(
         out / "vae",

@@ -1,7 +1,7 @@
 """What goes with the small model: an edge ControlNet, an editor, a LoRA and an upscaler.
 
-    python -m weights.recipe128.family edges --work ~/zs2-128 --model weights/small --out weights
-    python -m weights.recipe128.family all --work ~/zs2-128 --model weights/small --out weights
+    python -m weights.recipe128.family edges --work ~/zs2-recipe --model weights/small --out weights
+    python -m weights.recipe128.family all --work ~/zs2-recipe --model weights/small --out weights
 
 Seeded, logged and resumed like the model itself; each writes its folder or file when it is done.
 """
@@ -20,18 +20,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import zs2
-from weights.recipe.export import write
+from weights.recipe.export import write, write_json
 from weights.recipe.loop import fit
 from weights.recipe128 import scenes
 from weights.recipe128.scenes import Scene
-from weights.recipe128.train import FAST, PROMPT_DROPOUT, Pool, denoising
+from weights.recipe128.train import FAST, PROMPT_DROPOUT, Pool, denoising, encode_pool
 from zs2.attention import Share
 from zs2.canny import canny
 from zs2.condition import Condition
 from zs2.models.controlnet import ControlNet, ControlNetConfig
 from zs2.models.esrgan import CompactConfig, CompactNet
 from zs2.models.unet import Residuals, UNet
-from zs2.weights import Weights
+from zs2.models.vae import VAE
+from zs2.weights import SMALL, Weights
 
 STEPS = {"edges": 1000, "editor": 1500, "lora": 150, "upscaler": 4000}
 PAIRS = 12288  # edits drawn once and kept
@@ -58,18 +59,19 @@ class Texts:
 
 @torch.no_grad()
 def encoded(weights: Weights, pool: Pool) -> Tensor:
-    """Latents of a pool's pictures, made once and kept beside them."""
-    path = pool.folder / "latents"
-    if not path.exists():
-        parts = torch.arange(len(pool.scenes)).split(64)
-        torch.save(torch.cat([weights.vae.encode(pool.batch(i))[0] for i in parts]), path)
-    return torch.load(path, weights_only=True)
+    """Latents [n, 4, 16, 16] of a pool's pictures."""
+    parts = torch.arange(len(pool.scenes)).split(64)
+    return torch.cat([weights.vae.encode(pool.batch(i))[0] for i in parts])
 
 
 def train_edges(work: Path, weights: Weights, out: Path) -> None:
     """A copy of the UNet's way down that sees Canny edges; what it adds begins at zero."""
     pool, unet = Pool.usual(work), weights.unet.requires_grad_(False)
-    latents, texts = encoded(weights, pool), Texts(weights, [s.caption for s in pool.scenes])
+    assert isinstance(weights.vae, VAE)
+    latents, texts = (
+        encode_pool(work, pool, weights.vae),
+        Texts(weights, [s.caption for s in pool.scenes]),
+    )
     torch.manual_seed(20)
     config = replace(
         ControlNetConfig.of(unet.config), conditioning_embedding_out_channels=(16, 24, 32, 64)
@@ -147,12 +149,15 @@ def train_editor(work: Path, weights: Weights, out: Path) -> None:
         return denoising(lambda x, t: unet(x, t, told), target[index], generator)
 
     made = fit("editor", unet, loss, work, steps=STEPS["editor"], lr=4e-4, seed=21)
-    assert weights.name
-    model = Path(weights.name)
+    model = Path(weights.name) if weights.name else SMALL
     for name in ("text_encoder", "vae", "tokenizer", "scheduler"):
         shutil.copytree(model / name, out / "editor" / name, dirs_exist_ok=True)
-    for name in ("model_index.json", "zs2.json"):
-        shutil.copy(model / name, out / "editor" / name)
+    index = json.loads((model / "model_index.json").read_text())
+    kind = {"_class_name": "StableDiffusionInstructPix2PixPipeline"}
+    write_json(out / "editor/model_index.json", {**index, **kind})
+    usual = json.loads((model / "zs2.json").read_text())
+    words = sorted({word for text in instructions for word in text.split()})
+    write_json(out / "editor/zs2.json", {**usual, "words": words})
     described = {"_class_name": "UNet2DConditionModel", **asdict(config)}
     write(out / "editor/unet", "diffusion_pytorch_model.safetensors", made.state_dict(), described)
 
@@ -169,9 +174,10 @@ def train_lora(work: Path, weights: Weights, out: Path) -> None:
     """
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
-    scenes.COLOURS["teal"] = TEAL
     said = in_teal(256, seed=3) + scenes.sample(256, seed=2)
+    scenes.COLOURS["teal"] = TEAL
     pictures = scenes.draw(said, range(22 * 10**6, 22 * 10**6 + len(said)))
+    del scenes.COLOURS["teal"]  # which no other scene may have
     with torch.no_grad():
         latents = weights.vae.encode(pictures)[0]
     texts = Texts(weights, [s.caption for s in said])

@@ -1,10 +1,10 @@
-"""A start from a finished small model of 64 pixels, in place of random weights.
+"""A start from a finished small model of half the size, in place of random weights.
 
-    python -m weights.recipe128.warm --work ~/zs2-128 --model weights/tiny
+    python -m weights.recipe128.warm --work ~/zs2-recipe --model MODEL
 
 Writes what `weights.recipe128.train` goes on from: the tokenizer with the new words, both CLIP
-towers, a VAE of twice the size whose latents are the old one's, and the UNet, which therefore knows
-them already. It takes hours off.
+towers, a VAE of twice the size whose latents of a picture are at first the old one's of the smaller
+picture, and the UNet, which therefore knows them already. It takes hours off.
 """
 
 import argparse
@@ -25,7 +25,6 @@ from weights.recipe128 import scenes
 from weights.recipe128.train import (
     FAST,
     PROJECTION,
-    SIZE,
     STEPS,
     UNET_CONFIG,
     VAE_CONFIG,
@@ -133,7 +132,7 @@ def begin(work: Path, stage: str, state: Mapping[str, Tensor], step: int = 0) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--model", type=Path, default=Path("weights/tiny"))
+    parser.add_argument("--model", type=Path, required=True, help="the smaller one")
     parser.add_argument("--steps", type=int, default=2000, help="of the VAE")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -151,9 +150,8 @@ def main() -> None:
     begin(work, "unet", unet.state_dict())
     assert isinstance(pipe.weights.vae, VAE)
     whole = vae(pipe.weights.vae, Pool.usual(work), work)
-    begin(work, "vae", whole.state_dict(), STEPS["vae"])  # or its latents would move on
+    begin(work, "vae", whole.state_dict())  # from here on its latents may move
 
 
 if __name__ == "__main__":
-    assert SIZE == 128
     main()

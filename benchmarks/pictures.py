@@ -1,0 +1,92 @@
+"""How good the small model is: do its stills show what their prompts say?
+
+    python -m benchmarks.pictures --model weights/small --sheet pictures.png
+
+Its own CLIP and a judge that shares nothing with it (`weights.recipe128.judge`) answer. Half of the
+prompts are combinations that were never trained on; the same for shuffled prompts tells what
+chance would give, and for drawn scenes how far a judge can be trusted.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import zs2
+from benchmarks.environment import save
+from weights.recipe128 import scenes
+from weights.recipe128.judge import VALUES, Judge, as_pixels, named, prompts
+from weights.recipe128.scenes import Scene
+from zs2 import media
+from zs2.checkpoint.load import load_clip
+from zs2.device import DTYPES
+from zs2.pipeline import Pipeline
+from zs2.shot import Clip
+
+DRAWN = 500  # scenes
+SHEET = 64  # pictures
+BATCH = 30
+
+
+def stills(
+    pipe: Pipeline, said: list[Scene], steps: int | None = None, cfg: float | None = None
+) -> Tensor:
+    """One still a scene, uint8 [B, H, W, 3], with seeds 1, 2, .."""
+    made = []
+    for start in range(0, len(said), BATCH):
+        part = said[start : start + BATCH]
+        seeds = [start + i for i in range(1, len(part) + 1)]
+        clips = pipe([s.caption for s in part], frames=1, seed=seeds, steps=steps, cfg=cfg)
+        assert not isinstance(clips, Clip)
+        made += [clip.frames for clip in clips]
+    return torch.cat(made)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--prompts", type=int, default=240)
+    parser.add_argument("--steps", type=int, help="the model's own unless told")
+    parser.add_argument("--cfg", type=float, help="the model's own unless told")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--sheet", type=Path, help="write 64 of the pictures as one .png")
+    parser.add_argument("--json", type=Path, help="folder of results")
+    args = parser.parse_args()
+
+    clip, judge = load_clip(args.model / "clip"), Judge.load()
+    pipe = zs2.load(args.model, dtype=args.dtype)
+    said = prompts(args.prompts)
+    frames = stills(pipe, said, args.steps, args.cfg)
+    drawn = scenes.sample(DRAWN, seed=6, held_out=True)
+    shown = {
+        "made": (as_pixels(frames), said),
+        "shuffled": (as_pixels(frames), said[7:] + said[:7]),
+        "drawn": (scenes.draw(drawn, range(10**9, 10**9 + DRAWN)), drawn),
+    }
+    figures: dict[str, dict[str, dict[str, float]]] = {name: {} for name in ("clip", "judge")}
+    for kind, (pictures, captions) in shown.items():
+        answers = {
+            "clip": {name: named(*clip, pictures, captions, name) for name in VALUES},
+            "judge": dict(judge.right(pictures, captions)),
+        }
+        for who, right in answers.items():
+            right["all"] = torch.stack([*right.values()]).all(0)
+            shares = {name: round(float(found.float().mean()), 4) for name, found in right.items()}
+            figures[who][kind] = shares
+            print(who, kind, shares, flush=True)
+    if args.sheet:
+        # Every fourth or so: as many of held-out combinations as of others.
+        chosen = torch.linspace(0, len(said) - 1, SHEET).long()
+        for first in range(0, SHEET, 8):
+            print(*(said[row].caption for row in chosen[first : first + 8].tolist()), sep=" | ")
+        picture = media.contact_sheet(frames[chosen], 8)[None]
+        settings: dict[str, object] = {"prompts": [said[row].caption for row in chosen.tolist()]}
+        media.save(args.sheet, picture, 1, settings, overwrite=True)
+    if args.json:
+        dtype = next(name for name, kind in DTYPES.items() if kind == pipe.dtype)
+        save(args.json, "pictures", dtype, {"prompts": len(said), "judges": figures})
+
+
+if __name__ == "__main__":
+    main()
