@@ -78,6 +78,8 @@ MUTATIONS = [
         "noise_camera.py",
         "noise_camera",
         [
+            ("@ turn / self.zoom**2 + middle", "@ turn.T / self.zoom**2 + middle"),
+            ("- self.off[near] + HALF", "+ HALF"),
             ("v[..., taken] / n[taken].sqrt() +", "v[..., taken] +"),
             ("(z - sums[..., taken] / n[taken])", "0 * z"),
             ("self.off = off", "pass"),
@@ -408,7 +410,7 @@ MUTATIONS = [
             ("self.device, rng, latents)", 'self.device, "zs2", latents)'),
             ("self.device, rng, latents)", "self.device, rng)"),
             ("{**told, **order.settings}", "told"),
-            ('"cfg": settings.plain(cfg)', '"cfg": cfg'),
+            ('"cfg": plain(cfg)', '"cfg": cfg'),
             ("None if latents is None else OWN", "None"),
             ('getattr(noise, "MU", FrameAttention.mu)', "FrameAttention.mu"),
             ("if side % self.multiple", "if False"),
@@ -435,7 +437,7 @@ MUTATIONS = [
             ("return kind() if value is None else kind(value)", "return kind()"),
             (
                 "if value is None else kind(value)",
-                "if value is None else kind(settings.plain(value))",
+                "if value is None else kind(plain(value))",
             ),
             ("if len(each) != count:", "if False:"),
             ("secrets.randbelow(2**32)", "0"),
@@ -503,8 +505,8 @@ MUTATIONS = [
             ("if i >= start}", "if True}"),
             ("if step and stop == self.frames:", "if False:"),
             (
-                "{**own, **settings} for own in self.settings",
-                "{**settings, **own} for own in self.settings",
+                "{**own, **told} for own in self.settings",
+                "{**told, **own} for own in self.settings",
             ),
             ("motion(self.frames)", "flicker(self.frames)"),
             ("return flicker(self.frames)", "return motion(self.frames)"),
@@ -515,6 +517,7 @@ MUTATIONS = [
         "timeline.py",
         "timeline",
         [
+            ("return str(value)", "return value"),
             ("* (frame - first) / (second - first)", "* (frame - first) / second"),
             ("isinstance(plain, bool) or not", "not"),
             ("if not low <= v <= high:", "if v < low or v > high:"),
@@ -968,7 +971,6 @@ MUTATIONS = [
             ("if type(noise) is kind), OWN)", "), OWN)"),
             ("if sampler is kind), OWN)", "), OWN)"),
             ('"mu": plain(attention.mu)', '"mu": attention.mu'),
-            ("return str(value)", "return value"),
         ],
     ),
     (

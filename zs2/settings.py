@@ -1,7 +1,6 @@
 """What a clip remembers of how it was made, by the names of the command line's options."""
 
 from dataclasses import fields, is_dataclass
-from typing import Any
 
 import torch
 
@@ -11,7 +10,7 @@ from zs2.device import DTYPES
 from zs2.draws import NoiseModel
 from zs2.noise import NOISES
 from zs2.samplers import SAMPLERS, Sampler
-from zs2.timeline import Keyframes
+from zs2.timeline import plain
 from zs2.version import __version__
 from zs2.weights import Weights
 
@@ -39,14 +38,3 @@ def of_method(noise: NoiseModel, attention: FrameAttention, sampler: Sampler) ->
         "segment": plain(attention.segment),
         "sampler": next((name for name, kind in SAMPLERS.items() if sampler is kind), OWN),
     }
-
-
-def plain(value: Any) -> Any:
-    """A value as a file can hold it: Python's own numbers for those of torch and numpy."""
-    if isinstance(value, Keyframes):
-        return str(value)
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return tuple(v.tolist() if hasattr(v, "tolist") else v for v in value)
-    return value

@@ -100,7 +100,9 @@ def check(args: argparse.Namespace, frames: int) -> None:
                 refused(partial(check_range, "cfg", value, 10_000, -10_000))
                 if args.negative is not None and all(x == 1 for x in numbers):
                     raise InputError("--negative has no use with --cfg 1, which is no guidance")
-    for name, most in (("strength", 1), ("image_weight", HEAVIEST)):
+    if args.camera is not None:
+        refused(lambda: Camera.parse(args.camera))
+    for name, most in (("strength", 1), ("image_weight", HEAVIEST), ("image_cfg", 10_000)):
         if (value := getattr(args, name)) is not None:
             refused(partial(check_range, name, value, most))
     usual = Invert.strength if args.invert else Init.strength
