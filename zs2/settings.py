@@ -6,7 +6,7 @@ import torch
 
 from zs2.attention import FrameAttention
 from zs2.clip_file import OWN
-from zs2.device import DTYPES
+from zs2.device import name_of
 from zs2.draws import NoiseModel
 from zs2.noise import NOISES
 from zs2.samplers import SAMPLERS, Sampler
@@ -23,7 +23,7 @@ def of_model(weights: Weights, dtype: torch.dtype) -> dict[str, object]:
         **weights.settings,
         "prompt-weights": weights.text.weighting,
         "clip-skip": weights.text.skip,
-        "dtype": next(name for name, kind in DTYPES.items() if kind == dtype),
+        "dtype": name_of(dtype),
         "prediction": weights.schedule.prediction_type.removesuffix("_prediction"),
     }
 

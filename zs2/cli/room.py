@@ -45,10 +45,10 @@ class Room:
             self.frames,
             self.pipe.latent_shape(self.size),
             self.order,
-            3 if args.edit else 1 + guided,
-            self.controls,
-            args.steps or weights.defaults.steps,
-            bool(args.deepcache),
+            branches=3 if args.edit else 1 + guided,
+            controls=self.controls,
+            steps=args.steps or weights.defaults.steps,
+            deepcache=bool(args.deepcache),
         )
 
     def ways(self) -> Iterator["Room"]:
