@@ -1172,7 +1172,7 @@ MUTATIONS = [
             ("int(frame) in prompts", "False"),
             ('"--" if args.named == [] else args.named', "args.named"),
             ("given.keys() - {f.name for f in fields(kind)}", "set()"),
-            ("kind = Invert if args.invert else Init", "kind = Init"),
+            ("        if args.invert:\n            made", "        if False:\n            made"),
         ],
     ),
     (
