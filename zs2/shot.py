@@ -207,7 +207,8 @@ class Shot:
 
     def with_settings(self, **settings: object) -> tuple[dict[str, object], ...]:
         """The settings with a feature's own among them."""
-        told = {name: plain(value) for name, value in settings.items()}
+        # A list is of words and numbers that a feature wrote itself.
+        told = {k: v if isinstance(v, list) else plain(v) for k, v in settings.items()}
         return tuple({**own, **told} for own in self.settings)
 
 
