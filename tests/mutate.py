@@ -78,6 +78,8 @@ MUTATIONS = [
         "noise_camera.py",
         "noise_camera",
         [
+            ("@ turn / self.zoom**2 + middle", "@ turn.T / self.zoom**2 + middle"),
+            ("- self.off[near] + HALF", "+ HALF"),
             ("v[..., taken] / n[taken].sqrt() +", "v[..., taken] +"),
             ("(z - sums[..., taken] / n[taken])", "0 * z"),
             ("self.off = off", "pass"),
@@ -150,7 +152,7 @@ MUTATIONS = [
             ("if any(mu) else None", "if all(mu) else None"),
             ("self.before.get(norm) if self.before else None", "None"),
             ("self.mu, initial, norm.eps,", "self.mu, initial, 1e-5,"),
-            ("final if initial is None else initial.copy_(final)", "final"),
+            ("norm.eps, self.keep, out=initial", "norm.eps, self.keep"),
             ("return h, h", "return h, x"),
             ('check_range("mu", self.mu, 1)', "pass"),
         ],
@@ -408,7 +410,7 @@ MUTATIONS = [
             ("self.device, rng, latents)", 'self.device, "zs2", latents)'),
             ("self.device, rng, latents)", "self.device, rng)"),
             ("{**told, **order.settings}", "told"),
-            ('"cfg": settings.plain(cfg)', '"cfg": cfg'),
+            ('"cfg": plain(cfg)', '"cfg": cfg'),
             ("None if latents is None else OWN", "None"),
             ('getattr(noise, "MU", FrameAttention.mu)', "FrameAttention.mu"),
             ("if side % self.multiple", "if False"),
@@ -435,7 +437,7 @@ MUTATIONS = [
             ("return kind() if value is None else kind(value)", "return kind()"),
             (
                 "if value is None else kind(value)",
-                "if value is None else kind(settings.plain(value))",
+                "if value is None else kind(plain(value))",
             ),
             ("if len(each) != count:", "if False:"),
             ("secrets.randbelow(2**32)", "0"),
@@ -503,8 +505,8 @@ MUTATIONS = [
             ("if i >= start}", "if True}"),
             ("if step and stop == self.frames:", "if False:"),
             (
-                "{**own, **settings} for own in self.settings",
-                "{**settings, **own} for own in self.settings",
+                "{**own, **told} for own in self.settings",
+                "{**told, **own} for own in self.settings",
             ),
             ("motion(self.frames)", "flicker(self.frames)"),
             ("return flicker(self.frames)", "return motion(self.frames)"),
@@ -515,6 +517,7 @@ MUTATIONS = [
         "timeline.py",
         "timeline",
         [
+            ("return str(value)", "return value"),
             ("* (frame - first) / (second - first)", "* (frame - first) / second"),
             ("isinstance(plain, bool) or not", "not"),
             ("if not low <= v <= high:", "if v < low or v > high:"),
@@ -562,6 +565,8 @@ MUTATIONS = [
             ),
             ("            weight.contiguous(),", "            weight,"),
             ("tl.rsqrt(variance + eps)", "tl.rsqrt(variance + 1e-5)"),
+            ("final is None else out.copy_(final)", "final is None else final"),
+            ("device=x.device) if out is None else out", "device=x.device)"),
             ("x.shape[-1:], weight, bias, eps)", "x.shape[-1:], weight, bias)"),
             ("m = tl.where(f == 0, 0.0, m)", "m = m"),
             ("z1 = tl.load(bias + d, mask=d < COLUMNS, other=0.0)", "z1 = tl.load(bias + c)"),
@@ -966,7 +971,6 @@ MUTATIONS = [
             ("if type(noise) is kind), OWN)", "), OWN)"),
             ("if sampler is kind), OWN)", "), OWN)"),
             ('"mu": plain(attention.mu)', '"mu": attention.mu'),
-            ("return str(value)", "return value"),
         ],
     ),
     (
@@ -1168,7 +1172,7 @@ MUTATIONS = [
             ("int(frame) in prompts", "False"),
             ('"--" if args.named == [] else args.named', "args.named"),
             ("given.keys() - {f.name for f in fields(kind)}", "set()"),
-            ("kind = Invert if args.invert else Init", "kind = Init"),
+            ("        if args.invert:\n            made", "        if False:\n            made"),
         ],
     ),
     (
@@ -1249,7 +1253,8 @@ MUTATIONS = [
         [
             ("largest / 127", "largest / 255"),
             ("flatten(1).abs().amax(1)", "abs().amax().expand(len(weight))"),
-            ("for network in (weights.unet, ", "for network in ("),
+            ("for network in (weights.unet, ", "for network in (*[], "),
+            ("torch.finfo(torch.float32).tiny", "torch.finfo(weight.dtype).tiny"),
         ],
     ),
     (
@@ -1258,6 +1263,7 @@ MUTATIONS = [
         [
             ("self.step % self.every == 0", "self.step % self.every == 1"),
             ("self.step + 1 if now < self.last else 0", "self.step + 1"),
+            ("if t is not self.t:", "if t != self.t:"),
             ("self.passes += 1", "pass"),
             ("del self.kept[self.passes :]", "pass"),
             ("if not isinstance(shot.model, UNet) or", "if"),

@@ -73,6 +73,36 @@ def test_a_second_pass_starts_from_the_clip_at_its_new_size(run, tmp_path, rando
     assert (media.read_frames(tmp_path / "b-again").int() - made.int()).abs().max() <= 1
 
 
+def test_a_prompt_may_say_anything(run, tmp_path):
+    """A control character and an apostrophe, which a shell's quotes write in their own way."""
+    assert run("it's a\nball", *QUICK[1:], "-o", "a.webp")[0] == 0
+    assert enhance.main(["a.webp"]) == 0
+    assert media.read_settings(tmp_path / "a-x2.webp")["prompt"] == "it's a\nball"
+
+
+def test_a_second_pass_of_frames_between_and_of_a_camera(run, tmp_path):
+    given = ("--fps-mult", 2, "--camera", "x=0:(2.0), 2:(4.0) zoom=1.5")
+    assert run(*QUICK, *given, "-o", "a.v2.png")[0] == 0
+    assert enhance.main(["a.v2"]) == 0
+    made = media.read_frames(tmp_path / "a.v2-x2")
+    settings = media.read_settings(tmp_path / "a.v2-x2")
+    assert made.shape == (5, 32, 32, 3)
+    assert settings["frames"] == 5
+    assert settings["camera"] == "x=0:(4.0), 2:(8.0) zoom=1.5"
+
+
+def test_values_of_each_frame_are_of_the_frames_that_are_asked_for(run, tmp_path):
+    assert run(*QUICK, "--cfg", "2,3,2", "--fps-mult", 2, "-o", "a.webp")[0] == 0
+    assert len(media.read_frames(tmp_path / "a.webp")) == 5
+
+
+def test_a_second_pass_of_what_was_masked(run, tmp_path):
+    media.save(tmp_path / "in.png", FRAMES[:1, :, :12], 8, {})
+    masked = ("--init", "in.png", "--mask", "in.png", "--mask-strength", 0.3)
+    assert run(*QUICK, *masked, "-o", "a.webp")[0] == 0
+    assert enhance.main(["a.webp"]) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -91,6 +121,9 @@ def test_a_second_pass_starts_from_the_clip_at_its_new_size(run, tmp_path, rando
         (["a.gif", "--esrgan", "net.safetensors", "-o", "b.xyz"], "no known suffix"),
         (["own.gif"], "cannot be made again: its noise"),
         (["edited.gif"], "has no second pass"),
+        (["large.gif"], "large.gif was enlarged: give a.gif, which it was made of"),
+        (["large.gif", "--fps-mult", "2"], "large.gif was enlarged: give a.gif"),
+        (["a.gif", "--device", "cpu"], "--device is the upscaler's"),
     ],
 )
 def test_wrong_words_are_one_sentence(net, tmp_path, monkeypatch, capsys, words, said):
@@ -99,6 +132,7 @@ def test_wrong_words_are_one_sentence(net, tmp_path, monkeypatch, capsys, words,
     told = {"prompt": "a", "size": "16x16"}
     media.save(tmp_path / "own.gif", FRAMES, 8, {**told, "noise": "own"})
     media.save(tmp_path / "edited.gif", FRAMES, 8, {**told, "edit": "x.gif"})
+    media.save(tmp_path / "large.gif", FRAMES, 8, {**told, "of": "a.gif", "esrgan": "n"})
     save_file({"lora_unet_mid_block.lora_up.weight": torch.zeros(2, 2)}, "lora.safetensors")
     before = {path.name for path in tmp_path.iterdir()}
     assert enhance.main(words) == 2
@@ -134,9 +168,9 @@ def test_frames_between_leave_the_others_as_they_were(run, tmp_path, suffix):
     ("argv", "said"),
     [
         (["a.webp", "--fps-mult", "1"], "--fps-mult must lie in 2..8, got 1"),
-        (["a.webp", "--fps-mult", "2", "--scale", "2"], "makes no clip larger"),
-        (["a.webp", "--fps-mult", "2", "--strength", "1"], "makes no clip larger"),
-        (["a.webp", "--fps-mult", "2", "--esrgan", "x"], "makes no clip larger"),
+        (["a.webp", "--fps-mult", "2", "--scale", "2"], "makes a clip smoother, and no more"),
+        (["a.webp", "--fps-mult", "2", "--strength", "1"], "makes a clip smoother, and no more"),
+        (["a.webp", "--fps-mult", "2", "--esrgan", "x"], "makes a clip smoother, and no more"),
         (["b.webp", "--fps-mult", "2"], "only clips of zs2's get frames between"),
     ],
 )

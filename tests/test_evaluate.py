@@ -74,6 +74,7 @@ def test_without_a_prompt_there_is_no_score(tmp_path, capsys):
         (["absent.mp4"], "absent.mp4 does not exist"),
         (["text.mp4"], "text.mp4"),
         (["still.png"], "still.png has 1 frame: a clip has several"),
+        (["line.webp"], "line.webp is a line of pixels"),
         (["a.webp", "--clip", "nowhere"], "nowhere"),
         (["a.webp", "--clip", str(SMALL / "unet")], "describes no CLIP"),
         (["a.webp", "--prompt", "a ball"], "--prompt has no use without --clip"),
@@ -84,6 +85,7 @@ def test_what_cannot_be_measured_is_one_sentence(tmp_path, monkeypatch, capsys, 
     monkeypatch.chdir(tmp_path)
     written(Path("a.webp"), {})
     written(Path("still.png"), {}, frames=1)
+    media.save(Path("line.webp"), torch.arange(27).view(3, 1, 3, 3).byte(), 8, {})
     Path("text.mp4").write_text("no video")
     Path("sizes").mkdir()
     for i, side in enumerate((16, 32)):

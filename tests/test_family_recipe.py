@@ -5,10 +5,12 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import zs2
 from weights.recipe import family, scenes, train
 from weights.recipe.export import write
+from weights.recipe.judge import VALUES, Judge, truths
 from weights.recipe.scenes import Scene
 from zs2.checkpoint.control import load_control
 from zs2.checkpoint.esrgan import load_esrgan
@@ -38,6 +40,25 @@ def test_pictures_of_an_edit_differ_where_it_says_so():
     a, b = scenes.draw([before, after], [5, 5], 64)
     same = (a - b).abs().amax(0) < 1e-6
     assert 0.3 < same.float().mean() < 0.9  # the night stays as it is
+
+
+def test_a_judge_names_each_attribute_and_is_read_again(tmp_path):
+    """What it has learnt is told by `judge train`; here that shapes, truths and files fit."""
+    torch.manual_seed(0)
+    judge, said = Judge().eval(), scenes.sample(5, seed=1)
+    pictures = scenes.draw(said, range(5), 64)  # of any size
+    right = judge.right(pictures, said)
+    assert {name: found.shape for name, found in right.items()} == dict.fromkeys(VALUES, (5,))
+    save_file({k: v.half() for k, v in judge.state_dict().items()}, tmp_path / "judge.safetensors")
+    again = Judge.load(tmp_path / "judge.safetensors")
+    with torch.inference_mode():
+        x = torch.rand(2, 3, 128, 128)
+        ours, theirs = judge(x), again(x)
+    for name, values in VALUES.items():
+        assert ours[name].shape == (2, len(values))
+        # As rounded to fp16.
+        torch.testing.assert_close(theirs[name], ours[name], rtol=0.02, atol=0.02)
+    assert truths([Scene("two", "", "red", "fish", "at night")])["count"].tolist() == [1]
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from PIL import Image
 from zs2 import media
 from zs2.cli import inputs, make, request
 from zs2.cli.options import build_parser
+from zs2.denoise import Whole
 from zs2.shots.edit import Edit
 from zs2.shots.frame_by_frame import FrameByFrame
 from zs2.shots.init import Init
@@ -144,6 +145,8 @@ def test_what_is_given_becomes_features_in_their_order():
     assert made("--edit", "a.png") == [Edit]
     strength = request.features(args("--init", "a.png", "--strength", "0.3"), picture, None)
     assert strength[0].strength == 0.3
+    (walk,) = request.features(args("--init", "a.png", "--invert"), picture, None, order=Whole(2))
+    assert walk.order == Whole(2)
     assert request.features(args("--edit", "a.png", "--image-cfg", "2"), picture, None)[0] == Edit(
         picture, 2.0
     )

@@ -271,6 +271,17 @@ def test_more_values_than_32_bits_count():
     assert final[0].eq(2).all()
 
 
+def test_the_final_state_may_take_the_first_ones_place(kernels):
+    generator = torch.Generator().manual_seed(0)
+    x, mu = torch.randn(2, 3, 9, 5, generator=generator), torch.tensor([0.4, 0.5, 0.25])
+    norm, first = (torch.ones(5), torch.zeros(5)), torch.randn(2, 9, 5, generator=generator)
+    expected = kernels.norm_momentum_scan(x, *norm, mu, first.clone())
+    made = kernels.norm_momentum_scan(x, *norm, mu, first, out=first)
+    assert made[2] is first
+    for ours, theirs in zip(made, expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_gradients_are_the_references(kernels):
     x, mu = torch.randn(1, 3, 4, 5, requires_grad=True), torch.tensor([0.0, 0.5, 0.25])
     weight, bias = torch.ones(5, requires_grad=True), torch.zeros(5)

@@ -10,6 +10,8 @@ from zs2.noise_camera import CameraNoise, Cells, Move
 from zs2.noise_loop import LoopNoise
 from zs2.shots.between import Between
 from zs2.shots.camera import Camera
+from zs2.shots.frame_by_frame import FrameByFrame
+from zs2.shots.text2video_zero import Text2VideoZero
 from zs2.stream import Stream
 from zs2.timeline import Keyframes
 
@@ -54,6 +56,29 @@ def test_a_zoom_and_a_roll_go_where_they_should():
     off = (places - cells.grid.view(-1, 2)).abs().amax(-1)
     assert off.median() < 0.5
     assert off.quantile(0.95) <= 0.61  # as far as a cell reaches
+
+
+LARGE = [*({"zoom": zoom} for zoom in (0.5, 0.7, 1.5, 2)), {"roll": 20}, {"roll": -90}]
+
+
+@pytest.mark.parametrize("move", LARGE)
+def test_a_large_move_takes_what_was_in_the_picture(move):
+    """A camera that comes nearer keeps all values that it sees; another one leaves no gap."""
+    cells, move = Cells(32, 24), Move(**move)
+    low, high = torch.tensor([2, 2]), torch.tensor([29, 21])
+
+    def inside(places):
+        return ((places >= low) & (places <= high)).all(-1)
+
+    source = cells.moved(move)
+    seen = torch.zeros(32 * 24, dtype=torch.bool)
+    seen[source[source >= 0]] = True
+    if move.zoom > 1:
+        assert seen.view(32, 24)[inside(move(cells.grid, 32, 24))].all()
+    else:
+        assert (source >= 0)[inside(move.back(cells.grid, 32, 24))].all()
+    outside = ((move.back(cells.grid, 32, 24) + 2 * (low - 1)) < 0).any(-1)
+    assert (source < 0)[outside].all()
 
 
 def test_a_roll_is_clockwise():
@@ -176,6 +201,24 @@ def test_what_a_camera_cannot_move_from_python(random_pipe):
         random_pipe("a ball", noise=LoopNoise(), features=[Camera(1)])
     with pytest.raises(ValueError, match="2 values for 3 frames"):
         random_pipe("a ball", frames=3, features=[Camera([1, 2])])
+
+
+def test_values_of_each_frame_are_told_as_they_are_read(random_pipe):
+    camera = Camera(x=[1.0, 2.0], y=torch.tensor([0.0, 3.0]), zoom=torch.tensor(1.5))
+    (told,) = random_pipe.shot("a", frames=2, features=[camera]).settings
+    assert told["camera"] == "x=0:(1.0), 1:(2.0) y=0:(0.0), 1:(3.0) zoom=1.5"
+    assert Camera.parse(told["camera"]).parts() | {"roll": 0.0} == {
+        "x": Keyframes(((0, 1.0), (1, 2.0))),
+        "y": Keyframes(((0, 0.0), (1, 3.0))),
+        "zoom": 1.5,
+        "roll": 0.0,
+    }
+
+
+@pytest.mark.parametrize("method", [FrameByFrame(), Text2VideoZero()])
+def test_other_methods_have_no_camera(random_pipe, method):
+    with pytest.raises(ValueError, match="leave it or the other method out"):
+        random_pipe.shot("a", frames=2, steps=50, features=[Camera(x=2), method])
 
 
 def test_it_is_made_again(run, tmp_path):

@@ -1,5 +1,6 @@
 """What a clip says of itself, and that numbers may come from anywhere."""
 
+import json
 import secrets
 
 import numpy
@@ -11,6 +12,7 @@ from zs2 import media
 from zs2.denoise import Whole
 from zs2.noise import MixedNoise
 from zs2.samplers import ddim
+from zs2.shots.init import Init
 from zs2.timeline import Keyframes
 
 
@@ -112,3 +114,11 @@ def test_settings_tell_how_it_was_run(random_pipe):
 )
 def test_a_clip_knows_whether_its_frames_shared(random_pipe, mu, shared):
     assert random_pipe("a ball", frames=3, mu=mu, steps=1, seed=1).shared == shared
+
+
+def test_a_features_numbers_may_be_numpy_s(random_pipe):
+    """A file holds Python's own."""
+    frames = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
+    feature = Init(frames, strength=numpy.float32(0.5))
+    (told,) = random_pipe.shot("a", frames=2, features=[feature]).settings
+    assert json.loads(json.dumps(told))["strength"] == 0.5

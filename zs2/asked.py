@@ -6,12 +6,11 @@ from typing import Any, TypedDict
 
 from torch import Tensor
 
-from zs2 import settings
 from zs2.attention import FrameAttention
 from zs2.draws import RNG, NoiseModel
 from zs2.samplers import Sampler
 from zs2.shot import Shot
-from zs2.timeline import PerFrame, whole
+from zs2.timeline import PerFrame, plain, whole
 
 
 class Asked(TypedDict, total=False):
@@ -68,7 +67,7 @@ def seeds(seed: int | Sequence[int] | None, count: int) -> list[int]:
     Raises:
         ValueError: there are more or fewer.
     """
-    seed = secrets.randbelow(2**32) if seed is None else settings.plain(seed)
+    seed = secrets.randbelow(2**32) if seed is None else plain(seed)
     each = list(seed) if isinstance(seed, list | tuple | range) else [seed] * count
     if len(each) != count:
         raise ValueError(f"{len(each)} seeds for {count} prompts: give 1 or as many")

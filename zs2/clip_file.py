@@ -1,6 +1,7 @@
 """What a clip is as a file, and the settings that zs2 stored in it. Nothing here needs torch."""
 
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -50,6 +51,19 @@ def read_settings(path: Path) -> dict[str, object]:
             f"{path} holds no settings: zs2 did not make it, or its metadata was stripped"
         )
     return settings
+
+
+def own_parts(settings: Mapping[str, object]) -> list[str]:
+    """Which of a clip's settings no command line could give; its texts may say anything."""
+    texts = ("prompt", "negative")
+    return [key for key, value in settings.items() if value == OWN and key not in texts]
+
+
+def beside(path: Path, kind: str) -> Path:
+    """The name of a clip that is made of another: of its kind, and in the same folder."""
+    if path.is_dir():
+        return path.with_name(f"{path.name}-{kind}.png")
+    return path.with_name(f"{path.stem}-{kind}{path.suffix}")
 
 
 def clip_files(path: Path) -> list[Path]:

@@ -66,7 +66,7 @@ class Whole:
         graph: on a CUDA device, record a step's launches once and replay them.
 
     Raises:
-        ValueError: a chunk below 1.
+        ValueError: a chunk below 1, or a graph of a compiled model.
     """
 
     chunk: int | None = None
@@ -84,6 +84,12 @@ class Whole:
     @torch.inference_mode()
     def __call__(self, shot: Shot) -> Iterator[Moment]:
         device = shot.noise.device
+        if self.graph and any(
+            getattr(m, "_compiled_call_impl", None) for m in shot.model.modules()
+        ):
+            raise ValueError(
+                "a compiled model may compile again while a graph records: leave one out"
+            )
         predictor = Predictor(shot, device, self.together)
         chunk = self.chunk or shot.frames
         # A whole clip hands no state on.

@@ -7,17 +7,16 @@ once more, with frames between.
 """
 
 import argparse
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from zs2 import sample
-from zs2.cli.describe_clip import command_line
+from zs2.cli import describe_clip
 from zs2.cli.start import start
 from zs2.cli.terminal import Parser, answer, progress_bar, say
-from zs2.clip_file import OWN, read_settings
+from zs2.clip_file import beside, own_parts, read_settings
 from zs2.errors import InputError
 
 STRENGTH = 0.4
@@ -33,7 +32,9 @@ def made_again(path: Path, else_do: str, *replaced: str) -> dict[str, Any]:
     settings = read_settings(path)
     if "prompt" not in settings or "size" not in settings:
         raise InputError(f"{path} does not say how it was made: {else_do}")
-    if own := [k for k, value in settings.items() if value == OWN and k not in replaced]:
+    if "esrgan" in settings:
+        raise InputError(f"{path} was enlarged: give {settings.get('of')}, which it was made of")
+    if own := [key for key in own_parts(settings) if key not in replaced]:
         raise InputError(f"{path} cannot be made again: its {', '.join(own)} came from a program")
     return settings
 
@@ -70,6 +71,9 @@ def second_pass(args: argparse.Namespace) -> list[str]:
     Raises:
         InputError: the clip is not zs2's, or its model cannot be asked again.
     """
+    from zs2 import media
+    from zs2.shots.camera import Camera
+
     path: Path = args.path
     settings = made_again(path, "give --esrgan FILE, which enlarges any clip", "init")
     size = str(settings.get("size", "")).split("x")
@@ -77,8 +81,12 @@ def second_pass(args: argparse.Namespace) -> list[str]:
         raise InputError(f"{path} does not say its size: give --esrgan FILE")
     if settings.get("edit") or settings.get("method") == "text2video-zero":
         raise InputError(f"{path} has no second pass, as it was edited or made by another method")
-    for key in ("state", "invert", "mask", "stream"):
+    for key in ("state", "invert", "mask", "mask-strength", "stream", "half-state"):
         settings.pop(key, None)
+    if settings.pop("fps-mult", None):  # those between are frames like any others now
+        settings["frames"] = len(media.read_frames(path))
+    if settings.get("camera"):  # it goes by pixels
+        settings["camera"] = Camera.parse(str(settings["camera"])).times(args.scale)
     larger = "x".join(str(int(side) * args.scale) for side in size)
     told = {
         **settings,
@@ -91,14 +99,13 @@ def second_pass(args: argparse.Namespace) -> list[str]:
 
 def words(args: argparse.Namespace, told: dict[str, Any], target: Path) -> list[str]:
     """The words for `zs2.sample` that make what is told."""
-    said = [*shlex.split(command_line(told))[3:], f"--output={target}"]
-    return [*said, *(["--overwrite"] if args.overwrite else [])]
+    said = describe_clip.words(told)
+    return [*said, f"--output={target}", *(["--overwrite"] if args.overwrite else [])]
 
 
 def output(args: argparse.Namespace, kind: str) -> Path:
-    path: Path = args.path
     given: Path | None = args.output
-    return given or path.with_name(f"{path.stem}-{kind}{path.suffix or '.png'}")
+    return given or beside(args.path, kind)
 
 
 def with_esrgan(args: argparse.Namespace) -> None:
@@ -119,7 +126,7 @@ def with_esrgan(args: argparse.Namespace) -> None:
     target = output(args, f"x{args.scale}")
     frames, fps = media.read_clip(args.path)
     media.check_output(target, len(frames), args.overwrite)
-    device = pick_device(args.device)
+    device = pick_device(args.device or "auto")
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     net = load_esrgan(args.esrgan, device, dtype)
     height, width = (side * args.scale for side in frames.shape[1:3])
@@ -169,7 +176,7 @@ def build_parser() -> Parser:
         "-o", "--output", metavar="FILE", type=Path, help="default: CLIP-xN, CLIP-fN"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
-    parser.add_argument("--device", metavar="NAME", default="auto", help="of the upscaler")
+    parser.add_argument("--device", metavar="NAME", help="of the upscaler (default: auto)")
     return parser
 
 
@@ -179,10 +186,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         given = [name for name in ("scale", "fps_mult") if getattr(args, name) is not None]
         if len(given) > 1 or (args.fps_mult and (args.esrgan or args.strength is not None)):
-            raise InputError("--fps-mult makes no clip larger: enhance it twice, this first")
+            raise InputError("--fps-mult makes a clip smoother, and no more: leave the others out")
         for name in given:
             if not 2 <= (value := getattr(args, name)) <= 8:
                 raise InputError(f"--{name.replace('_', '-')} must lie in 2..8, got {value}")
+        if args.device is not None and args.esrgan is None:
+            raise InputError("--device is the upscaler's: give --esrgan, or leave it out")
         if args.fps_mult is not None:
             return between(args)
         args.scale = args.scale or 2

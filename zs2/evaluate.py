@@ -83,13 +83,15 @@ def of(path: Path, prompt: str | None, clip: "tuple[CLIP, Tokenizer] | None") ->
     """The figures of a file.
 
     Raises:
-        InputError: it holds no clip of several frames.
+        InputError: it holds no clip of several frames, or is too small.
     """
     from zs2 import media
 
     frames = media.read_frames(path)
     if len(frames) < 2:
         raise InputError(f"{path} has 1 frame: a clip has several")
+    if min(frames.shape[1:3]) < 2:
+        raise InputError(f"{path} is a line of pixels: nothing can be measured in it")
     figures = measured(frames)
     if clip is not None:
         if prompt is None:

@@ -4,15 +4,14 @@ The clip is the one that N frames would have been from the beginning. Where it w
 --keep-state, only the new frames are computed; else all of them, from the settings in the file.
 """
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from zs2 import sample
-from zs2.cli.describe_clip import command_line
+from zs2.cli.describe_clip import words
 from zs2.cli.terminal import Parser, print_anything, say
-from zs2.clip_file import OWN, read_settings
+from zs2.clip_file import beside, own_parts, read_settings
 from zs2.errors import InputError
 
 
@@ -26,21 +25,22 @@ def command(path: Path, frames: int, output: Path | None, overwrite: bool) -> li
     now = settings.get("frames")
     if "prompt" not in settings or type(now) is not int:
         raise InputError(f"{path} does not say how it was made: only clips of zs2's are extended")
-    if own := [key for key, value in settings.items() if value == OWN]:
+    if "esrgan" in settings:
+        raise InputError(f"{path} was enlarged: extend {settings.get('of')}, which it was made of")
+    if own := own_parts(settings):
         raise InputError(f"{path} cannot be made again: its {', '.join(own)} came from a program")
     if frames <= now:
         raise InputError(f"{path} has {now} frames: --frames takes more than that, not {frames}")
     if settings.get("noise") == "loop":
         raise InputError(f"{path} is a loop: it has no end to go on from")
-    suffix = path.suffix or ".png"
-    target = output or path.with_name(f"{path.stem}-{frames}{suffix}")
+    target = output or beside(path, str(frames))
     kept = settings.pop("state", None)
-    words = shlex.split(command_line({**settings, "frames": frames}))[3:]
+    said = words({**settings, "frames": frames})
     if kept is not None and Path(str(kept)).is_dir():
-        words += [f"--keep-state={kept}", "--resume"]
+        said += [f"--keep-state={kept}", "--resume"]
     else:
         say(f"no state of {path} is kept: its first {now} frames are computed again")
-    return [*words, f"--output={target}", *(["--overwrite"] if overwrite else [])]
+    return [*said, f"--output={target}", *(["--overwrite"] if overwrite else [])]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,11 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     print_anything()
     try:
-        words = command(args.path, args.frames, args.output, args.overwrite)
+        said = command(args.path, args.frames, args.output, args.overwrite)
     except InputError as error:
         say(error)
         return 2
-    return sample.main(words)
+    return sample.main(said)
 
 
 if __name__ == "__main__":

@@ -45,12 +45,21 @@ class Move:
 
     def __call__(self, places: Tensor, height: int, width: int) -> Tensor:
         """Where places (.., 2), row and column, of a picture of h x w cells are moved to."""
-        middle = torch.tensor([(height - 1) / 2, (width - 1) / 2], dtype=torch.float64)
+        turn, middle, by = self.parts(height, width)
+        return (places - middle) @ turn.T + middle + by
+
+    def back(self, places: Tensor, height: int, width: int) -> Tensor:
+        """Which places are moved to these."""
+        turn, middle, by = self.parts(height, width)
+        return (places - middle - by) @ turn / self.zoom**2 + middle
+
+    def parts(self, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What turns and zooms, about where, and the pan."""
         cos = self.zoom * math.cos(math.radians(self.roll))
         sin = self.zoom * math.sin(math.radians(self.roll))
         turn = torch.tensor([[cos, sin], [-sin, cos]], dtype=torch.float64)  # rows go down
-        by = torch.tensor([self.y, self.x], dtype=torch.float64)
-        return (places - middle) @ turn.T + middle + by
+        middle = torch.tensor([(height - 1) / 2, (width - 1) / 2], dtype=torch.float64)
+        return turn, middle, torch.tensor([self.y, self.x], dtype=torch.float64)
 
 
 class Cells:
@@ -65,9 +74,10 @@ class Cells:
     def moved(self, move: Move) -> Tensor:
         """Which cell each cell takes its value from, (h, w), counted row by row; -1 for none."""
         h, w = self.height, self.width
-        placed = move(self.grid + self.off, h, w)  # where each value should be now
-        # What comes to a cell was about as far from it as the cell's own value goes.
-        guess = (self.grid - (placed - self.grid) + HALF).round()
+        # What comes to a cell was where the move back leads, but for how far values are off there.
+        guess = (move.back(self.grid, h, w) + HALF).round()
+        near = guess.clamp(min=0).minimum(torch.tensor([h - 1, w - 1])).long().unbind(-1)
+        guess = (move.back(self.grid, h, w) - self.off[near] + HALF).round()
         # A zoom or a roll leaves gaps between values, where the ones beside them are taken twice.
         reach = 0.5 + HALF if move.zoom == 1 and move.roll % 360 == 0 else 0.6
         best = torch.full((h, w), math.inf, dtype=torch.float64)

@@ -29,7 +29,7 @@ from zs2.errors import NumericalError
 from zs2.noise import DependencyNoise
 from zs2.samplers import Sampler, ddim, usual_spacing, usual_steps
 from zs2.shot import Clip, Noise, Shot, built_in, guidance
-from zs2.timeline import PerFrame, whole
+from zs2.timeline import PerFrame, plain, whole
 from zs2.weights import SMALL, Adapter, Weights
 
 Feature = Callable[["Pipeline", Shot], Shot]
@@ -146,7 +146,7 @@ class Pipeline:
             "frames": frames,
             "size": "{}x{}".format(*sides(size)),
             "steps": steps,
-            "cfg": settings.plain(cfg),
+            "cfg": plain(cfg),
             "schedule": spacing,
             "rng": rng,
             "latents": None if latents is None else OWN,

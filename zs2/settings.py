@@ -1,17 +1,16 @@
 """What a clip remembers of how it was made, by the names of the command line's options."""
 
 from dataclasses import fields, is_dataclass
-from typing import Any
 
 import torch
 
 from zs2.attention import FrameAttention
 from zs2.clip_file import OWN
-from zs2.device import DTYPES
+from zs2.device import name_of
 from zs2.draws import NoiseModel
 from zs2.noise import NOISES
 from zs2.samplers import SAMPLERS, Sampler
-from zs2.timeline import Keyframes
+from zs2.timeline import plain
 from zs2.version import __version__
 from zs2.weights import Weights
 
@@ -24,7 +23,7 @@ def of_model(weights: Weights, dtype: torch.dtype) -> dict[str, object]:
         **weights.settings,
         "prompt-weights": weights.text.weighting,
         "clip-skip": weights.text.skip,
-        "dtype": next(name for name, kind in DTYPES.items() if kind == dtype),
+        "dtype": name_of(dtype),
         "prediction": weights.schedule.prediction_type.removesuffix("_prediction"),
     }
 
@@ -39,14 +38,3 @@ def of_method(noise: NoiseModel, attention: FrameAttention, sampler: Sampler) ->
         "segment": plain(attention.segment),
         "sampler": next((name for name, kind in SAMPLERS.items() if sampler is kind), OWN),
     }
-
-
-def plain(value: Any) -> Any:
-    """A value as a file can hold it: Python's own numbers for those of torch and numpy."""
-    if isinstance(value, Keyframes):
-        return str(value)
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return tuple(v.tolist() if hasattr(v, "tolist") else v for v in value)
-    return value

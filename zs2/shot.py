@@ -23,7 +23,7 @@ from zs2.models.layers import scale_waves
 from zs2.noise import correlation, each_frame
 from zs2.samplers import Sampler
 from zs2.schedule import Level, Schedule
-from zs2.timeline import PerFrame, check_range, per_frame
+from zs2.timeline import PerFrame, check_range, per_frame, plain
 
 
 class Model(Protocol):
@@ -207,7 +207,9 @@ class Shot:
 
     def with_settings(self, **settings: object) -> tuple[dict[str, object], ...]:
         """The settings with a feature's own among them."""
-        return tuple({**own, **settings} for own in self.settings)
+        # A list is of words and numbers that a feature wrote itself.
+        told = {k: v if isinstance(v, list) else plain(v) for k, v in settings.items()}
+        return tuple({**own, **told} for own in self.settings)
 
 
 @dataclass

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 NUMBER = r"([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?inf|nan)"
 KEY_FRAME = re.compile(rf"\s*([0-9]{{1,9}})\s*:\s*(?:\(\s*{NUMBER}\s*\)|{NUMBER})\s*")
@@ -139,3 +140,13 @@ def numbers(name: str, value: object) -> float | list[float]:
     if isinstance(plain, Sequence) and not isinstance(plain, str):
         return [number(name, v) for v in plain]
     return number(name, plain)
+
+
+def plain(value: Any) -> Any:
+    """A value as a file can hold it: Python's own numbers for those of torch and numpy."""
+    if isinstance(value, Keyframes):
+        return str(value)
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list | tuple):
+        return tuple(v.tolist() if hasattr(v, "tolist") else v for v in value)
+    return value

@@ -1,11 +1,11 @@
 """How a clip was made: its settings, and the command line that makes it again."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from zs2.cli.options import TABLE
 from zs2.cli.terminal import shell_quote
-from zs2.clip_file import OWN, read_settings
+from zs2.clip_file import beside, own_parts, read_settings
 
 OPTIONS = {option.name: option for option in TABLE if option.stored}
 
@@ -15,26 +15,30 @@ def describe_clip(path: Path) -> Iterator[str]:
     settings = read_settings(path)
     for key, value in _given(settings).items():
         yield f"{key:<15}{_text(value)}"
-    if own := [key for key, value in settings.items() if value == OWN]:
+    again = beside(path, "again")
+    if own := own_parts(settings):
         yield ""
         yield f"no command makes it again: {', '.join(own)} came from a program of one's own"
-    elif "prompt" in settings:
-        again = path.with_name(f"{path.stem}-again{path.suffix or '.png'}")
+    elif "prompt" in settings and "esrgan" not in settings:
         yield ""
-        yield f"{command_line(settings)} {shell_quote(f'--output={again}')}"
+        yield in_a_shell(["python", "-m", "zs2.sample", *words(settings), f"--output={again}"])
     if "esrgan" in settings:
-        larger = path.with_name(f"{path.stem}-again{path.suffix or '.png'}")
-        words = [str(settings.get("of")), f"--scale={settings.get('scale')}"]
-        words += [f"--esrgan={settings['esrgan']}", f"--output={larger}"]
+        how = [f"--scale={settings.get('scale')}", f"--esrgan={settings['esrgan']}"]
         yield ""
-        yield " ".join(map(shell_quote, ["python", "-m", "zs2.enhance", *words]))
+        yield in_a_shell(
+            ["python", "-m", "zs2.enhance", str(settings.get("of")), *how, f"--output={again}"]
+        )
 
 
-def command_line(settings: Mapping[str, object]) -> str:
-    """The command that makes a clip with these settings."""
+def in_a_shell(words: Sequence[str]) -> str:
+    """A command as bash and zsh read it."""
+    return " ".join(map(shell_quote, words))
+
+
+def words(settings: Mapping[str, object]) -> list[str]:
+    """The arguments of `zs2.sample` that make a clip with these settings."""
     prompt = str(settings["prompt"])
-    words = ["python", "-m", "zs2.sample"]
-    words.append(f"--prompt={prompt}" if prompt.startswith("-") else prompt)
+    words = [f"--prompt={prompt}" if prompt.startswith("-") else prompt]
     for option, value in _given(settings).items():
         if option in OPTIONS and OPTIONS[option].repeat == 1 and isinstance(value, list):
             words += [f"--{option}={item}" for item in value]
@@ -43,7 +47,7 @@ def command_line(settings: Mapping[str, object]) -> str:
         elif option in OPTIONS:
             # Joined with "=", a value that begins with a dash is not taken for an option.
             words.append(f"--{option}" if value is True else f"--{option}={_text(value)}")
-    return " ".join(map(shell_quote, words))
+    return words
 
 
 def _given(settings: Mapping[str, object]) -> dict[str, object]:

@@ -120,7 +120,9 @@ def run(args: argparse.Namespace) -> None:
         "sampler": SAMPLERS[args.sampler or "ddim"],
         "spacing": args.schedule,
         "rng": args.rng or "zs2",
-        "features": request.features(args, shown, mask, steered),
+        "features": request.features(
+            args, shown, mask, steered, Whole(clip.order.chunk, clip.order.together)
+        ),
     }
     output = Output(pipe, together(clip.order, one), fps, told(args), args.preview, shown_by)
     make_all(jobs, output, asked, args.sheet)

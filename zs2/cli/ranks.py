@@ -73,8 +73,8 @@ def wait_for_all() -> None:
 
 
 def dealt(jobs: Sequence[T]) -> list[T]:
-    """Of several jobs this process's own; a single one is everybody's."""
-    return list(jobs) if len(jobs) == 1 else list(jobs[rank() :: count()])
+    """Of several jobs this process's own."""
+    return list(jobs[rank() :: count()])
 
 
 def device(asked: str | None) -> str:

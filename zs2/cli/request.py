@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zs2.attention import FrameAttention
 from zs2.cli import ranks
-from zs2.denoise import Whole
+from zs2.denoise import WHOLE, Whole
 from zs2.errors import InputError
 from zs2.memory import Memory
 from zs2.noise import NOISES, NoiseModel
@@ -100,7 +100,9 @@ def check(args: argparse.Namespace, frames: int) -> None:
                 refused(partial(check_range, "cfg", value, 10_000, -10_000))
                 if args.negative is not None and all(x == 1 for x in numbers):
                     raise InputError("--negative has no use with --cfg 1, which is no guidance")
-    for name, most in (("strength", 1), ("image_weight", HEAVIEST)):
+    if args.camera is not None:
+        refused(lambda: Camera.parse(args.camera))
+    for name, most in (("strength", 1), ("image_weight", HEAVIEST), ("image_cfg", 10_000)):
         if (value := getattr(args, name)) is not None:
             refused(partial(check_range, name, value, most))
     usual = Invert.strength if args.invert else Init.strength
@@ -190,6 +192,7 @@ def features(
     frames: Tensor | None,
     mask: Tensor | None,
     steered: Sequence[Feature] = (),
+    order: Whole = WHOLE,
 ) -> list[Feature]:
     """What changes the shot.
 
@@ -197,6 +200,7 @@ def features(
         frames: of --init or --edit, as the clip needs them.
         mask: of --mask.
         steered: of --control and --image.
+        order: of the way up to --init's noise.
     """
     made: list[Feature] = []
     if args.camera is not None:
@@ -204,9 +208,11 @@ def features(
     if args.method == "ddim":
         made.append(FrameByFrame())
     if frames is not None and args.init is not None:
-        kind = Invert if args.invert else Init
         strength = {} if args.strength is None else {"strength": args.strength}
-        made.append(kind(frames, **strength))
+        if args.invert:
+            made.append(Invert(frames, **strength, order=order))
+        else:
+            made.append(Init(frames, **strength))
         if mask is not None:
             made.append(Mask(frames, mask, args.mask_strength or 0.0))
     if frames is not None and args.edit is not None:

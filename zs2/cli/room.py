@@ -36,7 +36,8 @@ class Room:
         """About how many bytes it takes beside the model."""
         weights, args = self.pipe.weights, self.args
         cfg = weights.defaults.cfg if args.cfg is None else args.cfg
-        guided = any(x != 1 for x in per_frame("cfg", cfg, self.frames))
+        asked = self.frames // (args.fps_mult or 1)  # those between have their neighbours'
+        guided = any(x != 1 for x in per_frame("cfg", cfg, asked))
         return clip_memory(
             weights,
             self.pipe.dtype,
@@ -44,10 +45,10 @@ class Room:
             self.frames,
             self.pipe.latent_shape(self.size),
             self.order,
-            3 if args.edit else 1 + guided,
-            self.controls,
-            args.steps or weights.defaults.steps,
-            bool(args.deepcache),
+            branches=3 if args.edit else 1 + guided,
+            controls=self.controls,
+            steps=args.steps or weights.defaults.steps,
+            deepcache=bool(args.deepcache),
         )
 
     def ways(self) -> Iterator["Room"]:

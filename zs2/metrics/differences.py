@@ -38,15 +38,6 @@ def motion_mae(frames: Tensor) -> float:
     return motion(calm(frames))
 
 
-def drift(frames: Tensor) -> list[float]:
-    """Mean absolute difference of frames that are k = 1, 2, .. F-1 apart, 0..255.
-
-    A walk to and fro levels off; what moves on grows.
-    """
-    x = frames.float()
-    return [float((x[k:] - x[:-k]).abs().mean()) for k in range(1, len(x))]
-
-
 def persistence(latents: Tensor) -> float:
     """Mean cosine of successive frame differences, -1..1, for latents [F, C, h, w].
 

@@ -8,7 +8,7 @@ from zs2.noise_camera import CameraNoise, Move
 from zs2.pipeline import Pipeline
 from zs2.shot import Noise, Shot
 from zs2.shots.init import from_noise
-from zs2.timeline import Keyframes, PerFrame, check_range, per_frame
+from zs2.timeline import Keyframes, PerFrame, check_range, numbers, per_frame
 
 FARTHEST = 4096  # pixels, of a pan a frame
 PART = re.compile(r"(?:^|\s)(pan|x|y|zoom|roll)=")
@@ -67,23 +67,33 @@ class Camera:
                 given[name] = value(name, said)
         return cls(**given)
 
+    def times(self, scale: float) -> str:
+        """The same camera of a picture that is larger, in words."""
+
+        def larger(value: PerFrame) -> PerFrame:
+            if isinstance(value, Keyframes):
+                return Keyframes(tuple((index, scale * v) for index, v in value.points))
+            several = numbers("value", value)
+            return scale * several if isinstance(several, float) else [scale * v for v in several]
+
+        return words({**self.parts(), "x": larger(self.x), "y": larger(self.y)})
+
+    def parts(self) -> dict[str, PerFrame]:
+        return {name: getattr(self, name) for name in ("x", "y", "zoom", "roll")}
+
     def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
         chain = shot.noise.model
         if not isinstance(chain, DependencyNoise) or shot.noise.own is not None:
             raise ValueError("a camera moves the dependency noise model's noise, no other")
         from_noise(shot, "a camera")
         side, frames = pipe.multiple, shot.frames
-        x, y, zoom, roll = (
-            per_frame(name, getattr(self, name), frames) for name in ("x", "y", "zoom", "roll")
-        )
+        x, y, zoom, roll = (per_frame(name, given, frames) for name, given in self.parts().items())
         moves = tuple(Move(x[i] / side, y[i] / side, zoom[i], roll[i]) for i in range(frames))
         old = shot.noise
         made = CameraNoise(chain, moves, old.shape)
         noise = Noise(made, old.seeds, frames, old.shape, old.device, old.rng)
-        told = {name: getattr(self, name) for name in ("x", "y", "zoom", "roll")}
-        return replace(
-            shot, start=noise, noise=noise, settings=shot.with_settings(camera=words(told))
-        )
+        told = shot.with_settings(camera=words(self.parts()))
+        return replace(shot, start=noise, noise=noise, settings=told)
 
 
 def value(name: str, text: str) -> PerFrame:
@@ -104,4 +114,10 @@ def value(name: str, text: str) -> PerFrame:
 def words(told: dict[str, PerFrame]) -> str:
     """A camera as `Camera.parse` reads it."""
     usual = {"x": 0.0, "y": 0.0, "zoom": 1.0, "roll": 0.0}
-    return " ".join(f"{name}={v}" for name, v in told.items() if v != usual[name]) or "zoom=1.0"
+    plain = {name: v if isinstance(v, Keyframes) else numbers(name, v) for name, v in told.items()}
+    said = {
+        name: Keyframes(tuple(enumerate(v))) if isinstance(v, list) else v
+        for name, v in plain.items()
+        if v != usual[name]
+    }
+    return " ".join(f"{name}={v}" for name, v in said.items()) or "zoom=1.0"

@@ -9,7 +9,7 @@ from zs2.clip_file import OWN
 from zs2.pipeline import Pipeline
 from zs2.shot import Branch, Shot
 from zs2.shots.init import held
-from zs2.timeline import check_range
+from zs2.timeline import check_range, number
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Edit:
     image_cfg: float = 1.5
 
     def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
-        check_range("image_cfg", self.image_cfg, 1e4)
+        check_range("image_cfg", number("image_cfg", self.image_cfg), 1e4)
         config = pipe.weights.unet.config
         if config.in_channels != 2 * config.out_channels:
             raise ValueError("only Instruct-Pix2Pix models edit by instruction: give one as model")

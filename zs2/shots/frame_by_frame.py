@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from zs2.attention import FrameAttention
 from zs2.noise import IndependentNoise
+from zs2.noise_camera import CameraNoise
 from zs2.pipeline import Pipeline
 from zs2.settings import of_method
 from zs2.shot import Noise, Shot
@@ -31,8 +32,14 @@ class FrameByFrame:
 
 
 def independent(shot: Shot) -> Noise:
-    """The noise of the shot's seeds where no frame's depends on another's."""
+    """The noise of the shot's seeds where no frame's depends on another's.
+
+    Raises:
+        ValueError: a camera was to move it.
+    """
     old = shot.noise
+    if isinstance(old.model, CameraNoise):
+        raise ValueError("a camera moves dependency noise: leave it or the other method out")
     model = IndependentNoise()
     return Noise(model, old.seeds, shot.frames, old.shape, old.device, old.rng, old.own)
 

@@ -75,7 +75,7 @@ def held(pipe: Pipeline, shot: Shot, frames: Tensor) -> Tensor:
 
 def check_frames(pipe: Pipeline, shot: Shot, frames: Tensor) -> None:
     """ValueError unless frames are uint8 of the clip's size, one or F of them."""
-    height, width = pixels(pipe, shot)
+    width, height = pipe.pixels(shot)
     if frames.shape[1:] != (height, width, 3) or len(frames) not in (1, shot.frames):
         raise ValueError(
             f"the frames are {[*frames.shape]}, and the clip needs 1 or {shot.frames} of "
@@ -83,9 +83,3 @@ def check_frames(pipe: Pipeline, shot: Shot, frames: Tensor) -> None:
         )
     if frames.dtype != torch.uint8:
         raise ValueError(f"the frames are {frames.dtype}, and must be uint8, 0 to 255")
-
-
-def pixels(pipe: Pipeline, shot: Shot) -> tuple[int, int]:
-    """Height and width of the shot's frames."""
-    _, h, w = shot.noise.shape
-    return h * pipe.multiple, w * pipe.multiple

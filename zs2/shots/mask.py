@@ -9,7 +9,7 @@ from zs2.clip_file import OWN
 from zs2.pipeline import Pipeline
 from zs2.schedule import Level
 from zs2.shot import Shot
-from zs2.shots.init import held, pixels
+from zs2.shots.init import held
 from zs2.timeline import check_range
 
 
@@ -67,7 +67,7 @@ def latent_mask(pipe: Pipeline, shot: Shot, mask: Tensor) -> Tensor:
     Raises:
         ValueError: it is not of the clip's size, or neither one nor F of them.
     """
-    height, width = pixels(pipe, shot)
+    width, height = pipe.pixels(shot)
     if mask.shape[1:] != (height, width) or len(mask) not in (1, shot.frames):
         raise ValueError(
             f"the mask is {[*mask.shape]}, and the clip needs 1 or {shot.frames} of "

@@ -1,0 +1,191 @@
+"""Does the small model's family do what it is for: control, editing, a LoRA, enlarging?
+
+    python -m benchmarks.family --model weights/small --folder weights
+
+Control: Canny edges of a camera that pans over a drawn scene; F1 of the result's own edges against
+them, within 2 pixels, with the ControlNet and without. Editing: a judge that shares nothing with
+the model (`weights.recipe.judge`) says in how many frames the instruction was followed, and
+what it did not name was kept, for clips of zs2 and for drawn ones. LoRA: the share of pictures that
+show the colour it teaches. Upscaler: decibels over Lanczos on scenes that it has not seen.
+"""
+
+import argparse
+from pathlib import Path
+from statistics import mean
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+import zs2
+from benchmarks.camera import moved
+from benchmarks.environment import save
+from weights.recipe import family, scenes
+from weights.recipe.judge import VALUES, Judge, as_pixels
+from weights.recipe.scenes import Scene
+from zs2.canny import canny
+from zs2.checkpoint.control import load_control
+from zs2.checkpoint.esrgan import load_esrgan
+from zs2.checkpoint.lora import LoRA
+from zs2.device import name_of
+from zs2.pipeline import Feature, Pipeline
+from zs2.shot import Clip
+from zs2.shots.control import Control
+from zs2.shots.edit import Edit
+from zs2.weights import SMALL
+
+FRAMES = 8
+PAN = 2  # pixels a frame
+REACH = 2  # pixels that an edge may be off
+SEED = 10**9  # of scenes that nothing was trained on
+
+Figures = dict[str, float]
+
+
+def panned(scene: Scene, seed: int, size: int = 128) -> Tensor:
+    """A camera that goes to the right over a drawn scene: uint8 [F, size, size, 3]."""
+    room = PAN * FRAMES
+    wide = scenes.draw([scene], [seed], size + room)[0]  # (3, H, W)
+    frames = [
+        wide[:, room // 2 : room // 2 + size, PAN * i : PAN * i + size] for i in range(FRAMES)
+    ]
+    return as_bytes(torch.stack(frames))
+
+
+def as_bytes(pictures: Tensor) -> Tensor:
+    """[B, 3, H, W] in -1..1 to uint8 [B, H, W, 3]."""
+    return ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous()
+
+
+def sample(pipe: Pipeline, prompt: str, seed: int, features: list[Feature]) -> Tensor:
+    clip = pipe(prompt, frames=FRAMES, seed=seed, features=features)
+    assert isinstance(clip, Clip)
+    return clip.frames
+
+
+def f1(made: Tensor, asked: Tensor) -> float:
+    """Of edges [F, H, W], 0 or 1, each counted as found where there is one within reach."""
+
+    def near(edges: Tensor) -> Tensor:
+        return F.max_pool2d(edges[:, None], 2 * REACH + 1, stride=1, padding=REACH)[:, 0]
+
+    precision = (made * near(asked)).sum() / made.sum().clamp(min=1)
+    recall = (asked * near(made)).sum() / asked.sum().clamp(min=1)
+    return float(2 * precision * recall / (precision + recall).clamp(min=1e-6))
+
+
+def edges_of(frames: Tensor) -> Tensor:
+    return canny(frames, 100, 200)[..., 0].float() / 255
+
+
+def control(pipe: Pipeline, folder: Path, clips: int) -> dict[str, Figures]:
+    net = load_control(folder / "edges", pipe.weights)
+    rows: dict[str, dict[str, list[float]]] = {}
+    for seed, scene in enumerate(scenes.sample(clips, seed=31)):
+        maps = canny(panned(scene, SEED + seed), 100, 200)
+        for name, features in {"with control": [Control(net, maps)], "without": []}.items():
+            frames = sample(pipe, scene.caption, seed, [*features])
+            right, down = moved(frames)  # the camera goes right, so things go left
+            row = rows.setdefault(name, {"F1": [], "follows": []})
+            row["F1"].append(f1(edges_of(frames), maps[..., 0].float() / 255))
+            row["follows"].append(float(right < -0.5 * PAN and abs(down) < 0.5 * PAN))
+    return {name: {f: mean(values) for f, values in row.items()} for name, row in rows.items()}
+
+
+def edits(count: int) -> list[tuple[Scene, Scene, str]]:
+    """Scenes, what they become, and the instruction; size is left out, which no judge names."""
+    generator = torch.Generator().manual_seed(32)
+    found: list[tuple[Scene, Scene, str]] = []
+    for scene in scenes.sample(4 * count, seed=32):
+        after, said = family.edit(scene, generator)
+        if after.size == scene.size:
+            found.append((scene, after, said))
+    return found[:count]
+
+
+def editor(pipe: Pipeline, folder: Path, clips: int) -> dict[str, Figures]:
+    editing = zs2.load(folder / "editor", dtype=name_of(pipe.dtype))
+    judge = Judge.load()
+    rows: dict[str, dict[str, list[float]]] = {}
+    for seed, (before, after, said) in enumerate(edits(clips)):
+        given = {
+            "a clip of zs2": sample(pipe, before.caption, seed, []),
+            "a drawn clip": panned(before, SEED + seed),
+        }
+        (changed,) = (n for n in VALUES if getattr(before, n) != getattr(after, n))
+        for name, frames in given.items():
+            made = as_pixels(sample(editing, said, seed, [Edit(frames)]))
+            right = {
+                n: float(found.float().mean())
+                for n, found in judge.right(made, [after] * FRAMES).items()
+            }
+            row = rows.setdefault(name, {"edit seen": [], "the rest kept": []})
+            row["edit seen"].append(right.pop(changed))
+            row["the rest kept"].append(mean(right.values()))
+    return {name: {f: mean(values) for f, values in row.items()} for name, row in rows.items()}
+
+
+def shows_teal(pixels: Tensor) -> Tensor:
+    """Of pictures [B, 3, H, W] in -1..1, which have it in a fiftieth of their pixels, [B]."""
+    r, g, b = ((pixels.clamp(-1, 1) + 1) / 2).unbind(1)
+    most, least = torch.maximum(g, b), torch.minimum(g, b)
+    teal = (r <= least) & (most > 0.3) & (most - least < 0.3 * (most - r)) & (r < 0.5 * most)
+    return teal.float().mean((1, 2)) > 0.02
+
+
+def lora(pipe: Pipeline, folder: Path, pictures: int) -> dict[str, Figures]:
+    adapters = [LoRA(folder / "lora/teal.safetensors")]
+    taught = zs2.load(pipe.weights.name or SMALL, dtype=name_of(pipe.dtype), adapters=adapters)
+    # Sea and its beach are near that colour themselves.
+    near = ("over the sea", "on yellow sand")
+    said = [s for s in family.in_teal(2 * pictures, seed=33) if s.place not in near][:pictures]
+    rows = {}
+    for name, one in {"without": pipe, "with the LoRA": taught}.items():
+        clips = one([s.caption for s in said], frames=1, seed=list(range(len(said))))
+        assert not isinstance(clips, Clip)
+        pixels = as_pixels(torch.cat([clip.frames for clip in clips]))
+        rows[name] = {"teal": float(shows_teal(pixels).float().mean())}
+    return rows
+
+
+def upscaler(folder: Path, pictures: int) -> dict[str, Figures]:
+    net = load_esrgan(folder / "upscaler.safetensors", torch.device("cpu"), torch.float32)
+    said = scenes.sample(pictures, seed=34)
+    gains = []
+    for seed, scene in enumerate(said):
+        large = (scenes.draw([scene], [SEED + seed], 512) + 1) / 2
+        small = F.interpolate(large, scale_factor=0.25, mode="bicubic", antialias=True).clamp(0, 1)
+        pixels = (small * 255).round().byte()
+        with torch.inference_mode():
+            ours = net(pixels / 255).clamp(0, 1)
+        picture = Image.fromarray(pixels[0].permute(1, 2, 0).numpy())
+        lanczos = picture.resize((512, 512), Image.Resampling.LANCZOS)
+        theirs = torch.tensor(list(lanczos.tobytes())).view(512, 512, 3).permute(2, 0, 1) / 255
+        errors = [(x - large[0]).square().mean() for x in (theirs, ours[0])]
+        gains.append([float(-10 * error.log10()) for error in errors])
+    names = ("Lanczos", "the upscaler")
+    return {name: {"PSNR, dB": mean(row[i] for row in gains)} for i, name in enumerate(names)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, default=Path("weights"), help="of the family")
+    parser.add_argument("--clips", type=int, default=30)
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--json", type=Path, help="folder of results")
+    args = parser.parse_args()
+    pipe = zs2.load(args.model, dtype=args.dtype)
+    rows: dict[str, object] = {}
+    for name, measure in {"control": control, "editor": editor, "lora": lora}.items():
+        rows[name] = measure(pipe, args.folder, args.clips)
+        print(name, rows[name], flush=True)
+    rows["upscaler"] = upscaler(args.folder, args.clips)
+    print("upscaler", rows["upscaler"])
+    if args.json:
+        save(args.json, "family", name_of(pipe.dtype), {"clips": args.clips, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
