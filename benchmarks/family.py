@@ -21,8 +21,9 @@ from torch import Tensor
 import zs2
 from benchmarks.camera import moved
 from benchmarks.environment import save
+from weights.recipe.judge import as_pixels
 from weights.recipe128 import family, scenes
-from weights.recipe128.judge import VALUES, Judge, as_pixels
+from weights.recipe128.judge import VALUES, Judge
 from weights.recipe128.scenes import Scene
 from zs2.canny import canny
 from zs2.checkpoint.control import load_control

@@ -15,8 +15,9 @@ from torch import Tensor
 
 import zs2
 from benchmarks.environment import save
+from weights.recipe.judge import as_pixels
 from weights.recipe128 import scenes
-from weights.recipe128.judge import VALUES, Judge, as_pixels, named, prompts
+from weights.recipe128.judge import VALUES, Judge, named, prompts
 from weights.recipe128.scenes import Scene
 from zs2 import media
 from zs2.checkpoint.load import load_clip

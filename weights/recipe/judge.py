@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,18 @@ def named(
     clip: CLIP, tokenizer: Tokenizer, pictures: Tensor, said: Sequence[Scene], attribute: str
 ) -> Tensor:
     """Whether CLIP names an attribute right, [B] bool, for pictures [B, 3, H, W] in -1..1."""
-    values = VALUES[attribute]
+    return among(clip, tokenizer, pictures, said, attribute, VALUES[attribute])
+
+
+def among(
+    clip: CLIP,
+    tokenizer: Tokenizer,
+    pictures: Tensor,
+    said: Sequence[Any],
+    attribute: str,
+    values: Sequence[str],
+) -> Tensor:
+    """The same among given values, for scenes of any recipe."""
     captions = [replace(s, **{attribute: v}).caption for s in said for v in values]
     distinct = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
     texts = clip.encode_text(tokenizer.encode(list(distinct)))

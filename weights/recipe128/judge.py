@@ -11,7 +11,6 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from weights.recipe.judge import among
 from weights.recipe.loop import fit
 from weights.recipe128 import scenes
 from weights.recipe128.scenes import Scene
@@ -39,23 +39,12 @@ def prompts(count: int = 120, seed: int = 5) -> list[Scene]:
     return scenes.sample(half, seed) + scenes.sample(count - half, seed, held_out=True)
 
 
-def as_pixels(frames: Tensor) -> Tensor:
-    """uint8 [F, H, W, 3] to [F, 3, H, W] in -1..1."""
-    return frames.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 @torch.inference_mode()
 def named(
     clip: CLIP, tokenizer: Tokenizer, pictures: Tensor, said: Sequence[Scene], attribute: str
 ) -> Tensor:
     """Whether CLIP names an attribute right, [B] bool, for pictures [B, 3, H, W] in -1..1."""
-    values = VALUES[attribute]
-    captions = [replace(s, **{attribute: v}).caption for s in said for v in values]
-    distinct = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
-    texts = clip.encode_text(tokenizer.encode(list(distinct)))
-    rivals = torch.tensor([distinct[c] for c in captions]).unflatten(0, (len(said), len(values)))
-    scores = (texts[rivals] @ clip.encode_image(pictures)[..., None])[..., 0]  # (B, values)
-    return scores.argmax(1) == truths(said)[attribute]
+    return among(clip, tokenizer, pictures, said, attribute, VALUES[attribute])
 
 
 class Judge(nn.Module):
