@@ -104,7 +104,8 @@ def main() -> None:
         media.save(args.picture, media.contact_sheet(torch.cat(shown), 8)[None], 1, {}, True)
     if args.json:
         dtype = next(name for name, kind in DTYPES.items() if kind == pipe.dtype)
-        told: dict[str, object] = {"prompts": prompts, "pixels": args.pixels, "rows": rows}
+        side = pipe.weights.defaults.size
+        told = {"prompts": prompts, "pixels": args.pixels, "side": side, "rows": rows}
         save(args.json, "camera", dtype, told)
 
 

@@ -113,9 +113,9 @@ def camera(result: Result) -> str:
             ]
         )
     return (
-        f"**A camera** that pans by {result['pixels']} pixels a frame of 128, in four directions "
-        "(8 frames, λ 0 unless told). How far the flow at the picture's edges is off the "
-        "direction, and how long it is, as a share of what was asked (medians); clips within 20° "
-        "and a factor of 2; and the mean difference between neighbours.\n\n"
+        f"**A camera** that pans by {result['pixels']} pixels a frame of {result['side']}, in four "
+        "directions (8 frames, λ 0 unless told). How far the flow at the picture's edges is off "
+        "the direction, and how long it is, as a share of what was asked (medians); clips within "
+        "20° and a factor of 2; and the mean difference between neighbours.\n\n"
         + table(["", "off by", "size", "as asked", "adjacent difference"], rows)
     )

@@ -15,9 +15,10 @@ def source(result: Result) -> str:
     torch = result["versions"]["torch"]
     count = result["threads"]
     threads = f", {count} thread{'s' * (count > 1)}" if "cpu" in torch else ""
+    note = f", {result['note']}" if "note" in result else ""
     return (
         f"<sub>{result['device']}{threads}, {result['dtype']}, torch {torch}, "
-        f"commit {result['commit']}, {result['date']}</sub>"
+        f"commit {result['commit']}, {result['date']}{note}</sub>"
     )
 
 
