@@ -103,6 +103,18 @@ def test_a_second_pass_of_what_was_masked(run, tmp_path):
     assert enhance.main(["a.webp"]) == 0
 
 
+def test_too_little_memory_is_one_sentence(net, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 3 GiB")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("zs2.models.esrgan.upscale", full)
+    media.save(tmp_path / "a.gif", FRAMES, 5, {})
+    assert enhance.main(["a.gif", "--esrgan", "net.safetensors"]) == 1
+    assert "out of memory: free some" in capsys.readouterr().err
+    assert not (tmp_path / "a-x2.gif").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -206,6 +206,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         say(f"the clip was not written: {error}")
         return 1
+    except (RuntimeError, MemoryError) as error:  # torch is there by now: it raised this
+        from zs2.device import out_of_memory
+
+        if not (isinstance(error, MemoryError) or out_of_memory(error)):
+            raise
+        say("out of memory: free some, or try --device cpu")
+        return 1
     except KeyboardInterrupt:
         say("interrupted: the frames that were finished are kept")
         return 130
