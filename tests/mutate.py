@@ -1303,6 +1303,7 @@ MUTATIONS = [
             ("return length if length > 1 else 8", "return length"),
             ("round(usual * (width / height) ** 0.5)", "usual"),
             (".mean(-1) / 255", ".mean(-1) / 510"),
+            ("not 0.8 <= width * height / usual**2 <= 1.25", "(width, height) != (usual, usual)"),
         ],
     ),
     (

@@ -1,5 +1,7 @@
 """Pictures and videos on the command line: read, fitted with a message, or refused."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from PIL import Image
@@ -34,6 +36,20 @@ def test_a_video_says_how_many_frames_and_how_fast(run, tmp_path):
     assert (made.shape, fps) == ((5, 16, 16, 3), 5)
     settings = media.read_settings(tmp_path / "out.gif")
     assert (settings["init"], settings["frames"]) == ("in.gif", 5)
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [("128x128", False), ("160x96", False), ("192x192", True), ("64x64", True)],
+)
+def test_the_small_model_warns_of_sizes_that_are_not_its_own(capsys, size, said):
+    defaults = SimpleNamespace(words=("ball",), size=128)
+    pipe = SimpleNamespace(weights=SimpleNamespace(defaults=defaults), multiple=16)
+    inputs.clip_size(args("--size", size), None, pipe)
+    assert ("was trained at 128x128" in capsys.readouterr().err) == said
+    pipe.weights.defaults = SimpleNamespace(words=(), size=128)
+    inputs.clip_size(args("--size", size), None, pipe)
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ def test_what_looks_at_its_place_alone_is_not_changed(larger, smaller):
 def test_the_small_model_s_pictures_have_no_seams():
     """At four times its side, in nine tiles; the measure is a step of 255."""
     pipe = zs2.load(device="cpu", dtype="fp32")
-    clip = pipe("a big yellow star over the blue sea", frames=1, size=256, steps=4, seed=4)
-    weights = Tiles(128)(pipe.weights)
+    clip = pipe("a big yellow star over the blue sea", frames=1, size=512, steps=4, seed=4)
+    weights = Tiles(256)(pipe.weights)
     tiled = Pipeline(weights, pipe.device, pipe.dtype)
     made = tiled.decode(clip.latents).float()
     wrong = (made - clip.frames.float()).abs()
@@ -50,7 +50,7 @@ def test_the_small_model_s_pictures_have_no_seams():
         (f[:, :, 1:] - f[:, :, :-1]).mean((0, 1, 3)).abs() for f in (made, clip.frames.float())
     ]
     assert (steps[0] - steps[1]).max() < 1
-    assert weights.settings["tile"] == 128
+    assert weights.settings["tile"] == 256
 
 
 def test_pictures_are_read_in_tiles_too(random_pipe):
