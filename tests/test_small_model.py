@@ -40,40 +40,64 @@ def test_its_vae_gives_scenes_back(pipe):
     assert (mean.std((0, 2, 3)) - 1).abs().max() < 0.1
 
 
-def test_its_clip_reads_drawn_scenes(clip):
+SHORT = "a goal that these weights miss: {}; whoever trains better ones will see this turn red"
+ATTRIBUTES = [name for name in judge.VALUES if name != "thing"]
+
+
+def attributes(reached):
+    """All that a caption names; the thing's goal is missed, and `reached` says by how much."""
+    missed = pytest.mark.xfail(strict=True, reason=SHORT.format(reached))
+    return pytest.mark.parametrize("attribute", [*ATTRIBUTES, pytest.param("thing", marks=missed)])
+
+
+@pytest.fixture(scope="module")
+def drawn():
     said = scenes.sample(150, seed=6, held_out=True)
-    drawn = scenes.draw(said, range(10**9, 10**9 + 150))
-    for attribute in judge.VALUES:  # a small thing is hard to tell in an eighth of a picture
-        least = 0.92 if attribute == "thing" else 0.98
-        assert judge.named(*clip, drawn, said, attribute).float().mean() >= least, attribute
+    return scenes.draw(said, range(10**9, 10**9 + 150)), said
+
+
+@attributes("95.6 % of 500")
+def test_its_clip_reads_drawn_scenes(clip, drawn, attribute):
+    assert judge.named(*clip, *drawn, attribute).float().mean() >= 0.98
+
+
+@attributes("95 % of 500, 96.4 % of 1000")
+def test_the_judge_knows_scenes_that_it_has_not_seen(drawn, attribute):
+    assert judge.Judge.load().right(*drawn)[attribute].float().mean() >= 0.97
+
+
+GOALS = {"colour": 0.95, "place": 0.95, "thing": 0.9, "count": 0.85}
+
+
+@pytest.fixture(scope="module")
+def made():
+    said = judge.prompts()
+    assert sum(s.held_out for s in said) == 60
+    return judge.as_pixels(stills(zs2.load(), said)), said
 
 
 @pytest.mark.slow
-def test_its_pictures_show_what_was_prompted(clip):
-    said = judge.prompts()
-    assert sum(s.held_out for s in said) == 60
-    made = judge.as_pixels(stills(zs2.load(), said))
-    other = judge.Judge.load()
-    right = other.right(made, said)
+@pytest.mark.parametrize("attribute", judge.VALUES)
+def test_its_pictures_show_what_was_prompted(clip, made, attribute):
+    assert judge.named(*clip, *made, attribute).float().mean() >= GOALS[attribute]
+
+
+@pytest.mark.slow
+@attributes("68.3 % of 120: cubes, fish and flowers are half made")
+def test_the_other_judge_says_so_too(made, attribute):
+    assert judge.Judge.load().right(*made)[attribute].float().mean() >= GOALS[attribute]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attribute", judge.VALUES)
+def test_no_judge_is_just_generous(clip, made, attribute):
+    pictures, said = made
     shuffled = said[7:] + said[:7]
-    by_chance = other.right(made, shuffled)
-    for attribute, least in {"colour": 0.95, "place": 0.95, "thing": 0.9, "count": 0.85}.items():
-        assert judge.named(*clip, made, said, attribute).float().mean() >= least, attribute
-        # Its own CLIP forgives what the other judge does not: cubes, fish and flowers half made.
-        other_least = 0.62 if attribute == "thing" else least
-        assert right[attribute].float().mean() >= other_least, attribute
-        # Shuffled prompts: near chance ("a" is half of all counts), so no judge is just generous.
-        chance = 0.375 if attribute == "count" else 1 / len(judge.VALUES[attribute])
-        for found in (judge.named(*clip, made, shuffled, attribute), by_chance[attribute]):
-            assert found.float().mean() < chance + 0.12, attribute
-
-
-def test_the_judge_knows_scenes_that_it_has_not_seen():
-    said = scenes.sample(150, seed=6, held_out=True)
-    drawn = scenes.draw(said, range(10**9, 10**9 + 150))
-    for attribute, right in judge.Judge.load().right(drawn, said).items():
-        # Measured 96.4 % for the thing in a thousand scenes; one in a hundred is 1.5 of these.
-        assert right.float().mean() >= (0.94 if attribute == "thing" else 0.97), attribute
+    # Near chance; "a" is half of all counts.
+    chance = 0.375 if attribute == "count" else 1 / len(judge.VALUES[attribute])
+    other = judge.Judge.load().right(pictures, shuffled)[attribute]
+    for found in (judge.named(*clip, pictures, shuffled, attribute), other):
+        assert found.float().mean() < chance + 0.12
 
 
 @pytest.mark.slow
