@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from weights.recipe import scenes
-from weights.recipe.warm import merges_of
 
 SAID = scenes.sample(8, seed=3)
 
@@ -54,10 +53,3 @@ def test_captions():
     assert held[True] / len(every) == pytest.approx(0.1, abs=0.01)
     assert not any(s.held_out for s in scenes.sample(200, 1))
     assert all(s.held_out for s in scenes.sample(20, 1, held_out=True))
-
-
-def test_new_words_become_one_token():
-    merges = [("h", "o"), ("s", "e</w>")]
-    assert merges_of("hose", merges) == [("ho", "se</w>")]
-    assert merges_of("ho", []) == [("h", "o</w>")]
-    assert merges_of("a", []) == []

@@ -97,7 +97,7 @@ def main() -> None:
         {"_class_name": "UNet2DConditionModel", **asdict(UNET_CONFIG)},
     )
     levels = len(VAE_CONFIG.block_out_channels)
-    vae = torch.load(work / "vae-final.pt", weights_only=True)
+    vae = torch.load(work / "vae-normalised.pt", weights_only=True)
     VAE(VAE_CONFIG).load_state_dict(vae)
     write(
         out / "vae",

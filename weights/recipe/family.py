@@ -24,7 +24,7 @@ from weights.recipe import scenes
 from weights.recipe.export import write, write_json
 from weights.recipe.loop import fit
 from weights.recipe.scenes import Scene
-from weights.recipe.train import FAST, PROMPT_DROPOUT, Pool, denoising, encode_pool
+from weights.recipe.train import FAST, PROMPT_DROPOUT, Pool, batches, denoising, encode_pool
 from zs2.attention import Share
 from zs2.canny import canny
 from zs2.condition import Condition
@@ -60,8 +60,7 @@ class Texts:
 @torch.no_grad()
 def encoded(weights: Weights, pool: Pool) -> Tensor:
     """Latents [n, 4, 16, 16] of a pool's pictures."""
-    parts = torch.arange(len(pool.scenes)).split(64)
-    return torch.cat([weights.vae.encode(pool.batch(i))[0] for i in parts])
+    return torch.cat([weights.vae.encode(pool.batch(i))[0] for i in batches(len(pool.scenes))])
 
 
 def train_edges(work: Path, weights: Weights, out: Path) -> None:

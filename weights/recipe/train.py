@@ -8,7 +8,6 @@ model is written by `python -m weights.recipe.export`. No data is needed: `scene
 
 import argparse
 import copy
-import itertools
 import json
 import logging
 import os
@@ -21,7 +20,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from weights.recipe import scenes
 from weights.recipe.loop import fit, log
@@ -38,9 +36,9 @@ SIZE = 128  # pixels
 CROP = 64  # pixels a side of what the VAE is trained on
 POOL = 40960  # scenes drawn once and kept
 SHARD = 1024  # scenes in a file
-STEPS = {"clip": 10500, "vision": 8000, "vae": 6000, "decoder": 3000, "unet": 7100}
+STEPS = {"clip": 10500, "vision": 8000, "vae": 6000, "unet": 7100}
 PROMPT_DROPOUT = 0.1
-CRITIC = 0.02  # weight of what fools it
+OFTEN = {"cube": 3.0, "flower": 2.5, "house": 2.0, "fish": 2.0}  # the UNet learns them late
 FAST = torch.cpu._is_avx512_bf16_supported()  # bf16 helps only processors that have it
 
 VAE_CONFIG = VAEConfig(
@@ -315,7 +313,8 @@ def normalise(vae: VAE, latents: Tensor) -> None:
     post.weight *= std[:, None, None]
 
 
-def batches(count: int, size: int = 64) -> list[Tensor]:
+def batches(count: int, size: int = 4) -> list[Tensor]:
+    """Rows, so few at once that what is computed of them stays in the cache."""
     return list(torch.arange(count).split(size))
 
 
@@ -330,57 +329,6 @@ def encode_pool(work: Path, pool: Pool, vae: VAE) -> Tensor:
         torch.save(torch.cat(latents), path.with_suffix(".part"))
         os.replace(path.with_suffix(".part"), path)
     return torch.load(path, weights_only=True)
-
-
-class Critic(nn.Module):
-    """Tells drawn pictures from decoded ones, patch by patch: [B, 3, H, W] to [B, 1, H/8, W/8]."""
-
-    def __init__(self, width: int = 32) -> None:
-        super().__init__()
-        widths = [3, width, 2 * width, 4 * width]
-        self.layers = nn.ModuleList(
-            nn.Conv2d(before, after, 4, stride=2, padding=1)
-            for before, after in itertools.pairwise(widths)
-        )
-        self.last = nn.Conv2d(widths[-1], 1, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.2)
-        out: Tensor = self.last(x)
-        return out
-
-
-def train_decoder(work: Path, pool: Pool, latents: Tensor) -> VAE:
-    """The decoder once more, against a critic that learns beside it: L1 alone leaves outlines soft.
-
-    Isola et al., pix2pix, with the hinge loss. The encoder stays, so nothing changes for the UNet.
-    """
-    torch.manual_seed(8)
-    vae = VAE(VAE_CONFIG)
-    vae.load_state_dict(torch.load(work / "vae-normalised.pt", weights_only=True))
-    vae.encoder.requires_grad_(False)
-    vae.quant_conv.requires_grad_(False)
-    critic = Critic()
-
-    def loss(generator: torch.Generator) -> Tensor:
-        index = torch.randint(POOL, (6,), generator=generator)
-        x = pool.batch(index)
-        with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
-            y = vae.decode(latents[index].float()).float()
-            as_it_is = {key: p.detach() for key, p in critic.named_parameters()}
-            fooled = -functional_call(critic, as_it_is, (y,)).mean()
-            caught = F.relu(1 + critic(y.detach())).mean() + F.relu(1 - critic(x)).mean()
-        off = y - x
-        edges = sum(off.diff(dim=axis).abs().mean() for axis in (-1, -2))
-        return off.abs().mean() + edges + CRITIC * fooled + caught
-
-    both = nn.ModuleDict({"vae": vae, "critic": critic})
-    fit("decoder", both, loss, work, steps=STEPS["decoder"], lr=3e-4, average=0.995, seed=8)
-    averaged = torch.load(work / "decoder.pt", weights_only=True)["averaged"]
-    vae.load_state_dict({k[4:]: v for k, v in averaged.items() if k.startswith("vae.")})
-    torch.save(vae.state_dict(), work / "vae-final.pt")
-    return vae
 
 
 ALPHA_BAR = Schedule().alpha_bar.float()
@@ -409,10 +357,13 @@ def denoising(
     return ((predicted.float() - eps).square() * (snr.clamp(max=5) / snr)).mean()
 
 
-def train_unet(work: Path, latents: Tensor, texts: Tensor, empty: Tensor, caption: Tensor) -> UNet:
+def train_unet(
+    work: Path, latents: Tensor, often: Tensor, texts: Tensor, empty: Tensor, caption: Tensor
+) -> UNet:
     """See `denoising`.
 
     Args:
+        often: weights to draw the latents by, [POOL].
         texts: embeddings of the distinct captions, [n, 77, D].
         empty: which of them is the empty prompt's, [].
         caption: which of them belongs to each latent, [POOL].
@@ -425,7 +376,7 @@ def train_unet(work: Path, latents: Tensor, texts: Tensor, empty: Tensor, captio
             nn.init.zeros_(parameter)
 
     def loss(generator: torch.Generator) -> Tensor:
-        index = torch.randint(len(latents), (32,), generator=generator)
+        index = often.multinomial(32, replacement=True, generator=generator)
         dropped = torch.rand(32, generator=generator) < PROMPT_DROPOUT
         told = Condition(texts[caption[index].where(~dropped, empty)].float())
         return denoising(lambda x, t: model(x, t, told), latents[index], generator)
@@ -445,9 +396,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the small model from nothing.")
     parser.add_argument("--work", type=Path, required=True, help="folder for data and checkpoints")
     parser.add_argument("--steps", nargs="+", default=[], metavar="STAGE=N", help="other steps")
-    parser.add_argument(
-        "--stage", choices=["clip", "vision", "vae", "decoder", "unet", "all"], default="all"
-    )
+    parser.add_argument("--stage", choices=[*STEPS, "all"], default="all")
     args = parser.parse_args()
     STEPS.update({stage: int(n) for stage, _, n in (given.partition("=") for given in args.steps)})
     args.work.mkdir(parents=True, exist_ok=True)
@@ -470,9 +419,8 @@ def main() -> None:
         texts, index = embed(clip, ids)
         vae = train_vae(args.work, pool)
         latents = encode_pool(args.work, pool, vae)
-        train_unet(args.work, latents, texts, index[0], index[1:])
-    if args.stage in ("decoder", "all"):
-        train_decoder(args.work, pool, encode_pool(args.work, pool, train_vae(args.work, pool)))
+        often = torch.tensor([OFTEN.get(s.thing, 1.0) for s in pool.scenes])
+        train_unet(args.work, latents, often, texts, index[0], index[1:])
 
 
 if __name__ == "__main__":
