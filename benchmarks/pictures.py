@@ -4,11 +4,13 @@
 
 Its own CLIP and a judge that shares nothing with it (`weights.recipe.judge`) answer. Half of the
 prompts are combinations that were never trained on; the same for shuffled prompts tells what
-chance would give, and for drawn scenes how far a judge can be trusted.
+chance would give, and for drawn scenes how far a judge can be trusted. How sharp pictures can be is
+told by what the VAE gives back of drawn scenes.
 """
 
 import argparse
 from pathlib import Path
+from statistics import mean as mean_of
 
 import torch
 from torch import Tensor
@@ -44,6 +46,25 @@ def stills(
     return torch.cat(made)
 
 
+@torch.inference_mode()
+def given_back(pipe: Pipeline, pictures: Tensor) -> dict[str, float]:
+    """What the VAE makes of pictures [B, 3, H, W] in -1..1: mean absolute errors, in 0..1.
+
+    That of edges is of the differences between neighbours; beside it, how large these are.
+    """
+    vae = pipe.weights.vae
+    made = []
+    for part in pictures.split(4):
+        mean, _ = vae.encode(part.to(pipe.device, vae.dtype))
+        made.append(vae.decode(mean).float().cpu())
+    off, drawn = (torch.cat(made) - pictures) / 2, pictures / 2
+
+    def edges(x: Tensor) -> float:
+        return mean_of([float(x.diff(dim=axis).abs().mean()) for axis in (-1, -2)])
+
+    return {"error": float(off.abs().mean()), "edges off": edges(off), "edges": edges(drawn)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, default=SMALL)
@@ -76,8 +97,10 @@ def main() -> None:
             shares = {name: round(float(found.float().mean()), 4) for name, found in right.items()}
             figures[who][kind] = shares
             print(who, kind, shares, flush=True)
+    vae = given_back(pipe, shown["drawn"][0][:100])
+    print("vae", vae)
     if args.sheet:
-        # Every fourth or so: as many of held-out combinations as of others.
+        # The upper half are of trained combinations, the lower of held-out ones.
         chosen = torch.linspace(0, len(said) - 1, SHEET).long()
         for first in range(0, SHEET, 8):
             print(*(said[row].caption for row in chosen[first : first + 8].tolist()), sep=" | ")
@@ -86,7 +109,7 @@ def main() -> None:
         media.save(args.sheet, picture, 1, settings, overwrite=True)
     if args.json:
         dtype = next(name for name, kind in DTYPES.items() if kind == pipe.dtype)
-        save(args.json, "pictures", dtype, {"prompts": len(said), "judges": figures})
+        save(args.json, "pictures", dtype, {"prompts": len(said), "judges": figures, "vae": vae})
 
 
 if __name__ == "__main__":

@@ -132,6 +132,7 @@ def test_families():
     assert method("zs2:lam=0.01").family == "zs2"
     assert method("zs2:lam=0.01,mu=0.5").family == "zs2:mu=0.5"
     assert method("paper").asked["noise"].inertia == 0
+    assert method("paper:inertia=0.5").asked["noise"].inertia == 0.5
 
 
 def test_wrong_words_are_one_sentence(whole, tmp_path, capsys):
@@ -145,11 +146,27 @@ def test_wrong_words_are_one_sentence(whole, tmp_path, capsys):
         (["--out", str(tmp_path / "x"), "--model", str(tmp_path / "no")], "no"),
         (["--out", str(tmp_path / "x"), "--report"], "holds no results"),
         (["--out", str(tmp_path / "damaged"), *QUICK], "is damaged"),
+        (["--out", str(whole), *QUICK, "--json", str(tmp_path)], "the summary of one plan: table1"),
     ]:
         assert harness.main(words) == 2
         err = capsys.readouterr().err
         assert err.count("\n") == 1, err
         assert said in err
+
+
+def test_clips_of_other_weights_are_not_taken_for_a_model_s_own(whole, monkeypatch, capsys):
+    monkeypatch.setattr(harness, "digest", lambda model: "others")
+    assert harness.main(["--out", str(whole), *QUICK]) == 2
+    assert "holds results of another weights" in capsys.readouterr().err
+
+
+def test_a_digest_is_of_all_weights():
+    layer = torch.nn.Linear(2, 2)
+    before = harness.digest(layer)
+    assert harness.digest(layer) == before
+    with torch.no_grad():
+        layer.bias[1] += 1e-3
+    assert harness.digest(layer) != before
 
 
 def test_a_damaged_file_is_named(tmp_path, capsys):

@@ -29,8 +29,8 @@ MEANINGS = {
     "net_change": "difference of the last frame to the first",
     "persistence": "cosine of successive differences: 1 moves on, below 0 goes to and fro",
     "flow": "mean length of optical flow, in pixels",
-    "residual": "what flow leaves of that, 0..255",
-    "jumps": "share of neighbours with a residual above 10",
+    "residual": "what flow leaves of the difference of neighbours, 0..255",
+    "jumps": "share of neighbours where that is above 10",
     "tc": "temporal consistency of EIDT-V, less is better",
     "ms_ssim": "structure kept from frame to frame, 1 for a still",
     "temporal_flickering": "VBench's, 1 for a still",
@@ -47,7 +47,8 @@ def measured(frames: "Tensor") -> dict[str, float]:
 
     back, calm = flow.backwards(frames), differences.calm(frames)
     # A dither that stands still would be moved by every flow that is not quite 0.
-    left = flow.residuals(calm, flow.backwards(calm))
+    small = min(frames.shape[1:3]) < differences.LARGE
+    left = flow.residuals(calm, back if small else flow.backwards(calm))
     return {
         "frames": len(frames),
         "motion": differences.motion(frames),

@@ -14,6 +14,7 @@ that share a folder merge by themselves. At the end, and with --report at once, 
 """
 
 import argparse
+import hashlib
 import re
 import sys
 import time
@@ -21,11 +22,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 import zs2
 from benchmarks.environment import save
 from benchmarks.evaluate import folder as results
 from benchmarks.evaluate.folder import Folder
-from benchmarks.evaluate.methods import Method, planned
+from benchmarks.evaluate.methods import PLANS, Method, planned
 from benchmarks.evaluate.report import html, markdown, summary
 from zs2.checkpoint.load import load_clip
 from zs2.cli.terminal import answer, say
@@ -65,6 +69,14 @@ def share(text: str) -> tuple[int, int]:
     return i, n
 
 
+def digest(model: nn.Module) -> str:
+    """Of a model's weights, so that clips of others are not taken for its own."""
+    found = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()[:12]
+
+
 def make(
     pipe: Pipeline, judge: Any, to: Folder, how: Method, prompt: str, args: argparse.Namespace
 ) -> None:
@@ -90,6 +102,8 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         InputError: prompts, methods, model or folder cannot be used.
     """
+    if args.json and (len(args.methods) > 1 or args.methods[0] not in PLANS):
+        raise InputError(f"--json keeps the summary of one plan: {', '.join(PLANS)}")
     prompts = lines(args.prompts, args.count)
     methods = planned(args.methods)
     out = Folder(args.out)
@@ -98,15 +112,16 @@ def run(args: argparse.Namespace) -> None:
         clip = SMALL / "clip" if args.clip is None and args.model is None else args.clip
         judge = None if clip is None else load_clip(clip)
         pipe = zs2.load(SMALL if args.model is None else args.model, device=args.device)
-        told = {
+        settings = {
             "model": pipe.weights.name or "the small model",
+            "weights": digest(pipe.weights.unet),
             "dtype": name_of(pipe.dtype),
             "clip": None if clip is None else Path(clip).name,
             "frames": args.frames,
             "steps": args.steps or pipe.weights.defaults.steps,
             "size": args.size or str(pipe.weights.defaults.size),
         }
-        out.settle({key: str(value) for key, value in told.items()})
+        out.settle({key: str(value) for key, value in settings.items()})
         # Prompt by prompt, so that whatever is finished can be compared.
         jobs = [(prompt, how) for prompt in prompts for how in methods]
         i, n = args.shard
@@ -122,13 +137,14 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{args.out} holds no results yet")
     results.write(args.out / "rows.csv", results.table(rows))
     names = [how.name for how in methods]
-    settings = out.settings() or {}
-    results.write(args.out / "report.md", markdown(rows, names, settings))
-    results.write(args.out / "report.html", html(rows, names, settings, folders, args.shown))
+    common = out.settings() or {}
+    results.write(args.out / "report.md", markdown(rows, names, common))
+    results.write(args.out / "report.html", html(rows, names, common, folders, args.shown))
     if args.json:
-        plan = " ".join(args.methods)
-        told = {"plan": plan, **settings, **summary(rows, names)}
-        save(args.json, f"evaluate {plan}", settings["dtype"], told)
+        (plan,) = args.methods
+        name = f"evaluate {plan}" + (f" of {Path(common['model']).stem}" if args.model else "")
+        result = {"plan": plan, **common, **summary(rows, names)}
+        save(args.json, name, common["dtype"], result)
     answer(str(args.out / "report.html"))
 
 

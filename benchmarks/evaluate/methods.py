@@ -102,7 +102,7 @@ def method(name: str) -> Method:
     values = dict(word.partition("=")[::2] for word in rest.split(",") if word)
     try:
         if kind in ("zs2", "paper"):
-            return Method(name, ours(values | (PAPER if kind == "paper" else {})))
+            return Method(name, ours((PAPER if kind == "paper" else {}) | values))
         if kind in TRIED:
             return Method(name, {**ours(values), "features": [TRIED[kind]]})
         if kind == "text2video-zero":

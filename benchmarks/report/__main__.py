@@ -26,6 +26,7 @@ BRIEF = {
 }
 SECTIONS = {
     "pictures": method.pictures,
+    "family": method.family,
     "drift": method.drift,
     "momentum": costs.momentum,
     "layers": costs.layers,

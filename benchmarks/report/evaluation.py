@@ -26,9 +26,11 @@ FIGURES = {  # decimals
 
 def evaluate(result: Result) -> str:
     rows = []
+    seen = next(iter(result["means"].values()))
+    figures = {figure: decimals for figure, decimals in FIGURES.items() if figure in seen}
     for name, row in sorted(result["means"].items(), key=lambda item: by_number(item[0])):
         cells = [f"`{name}`"]
-        for figure, decimals in FIGURES.items():
+        for figure, decimals in figures.items():
             mean, low, high = row[figure]
             cells.append(f"{mean:.{decimals}f} ± {(high - low) / 2:.{decimals}f}")
         rows.append(cells)
@@ -37,7 +39,7 @@ def evaluate(result: Result) -> str:
         f"**{METHODS[plan]}** ({result['model']}, {result['prompts']} prompts, "
         f"{result['frames']} frames, {result['steps']} steps; half the width of the 95 % interval "
         "behind each mean).\n\n"
-        + table(["method", *(figure.replace("_", " ") for figure in FIGURES)], rows)
+        + table(["method", *(figure.replace("_", " ") for figure in figures)], rows)
     )
     near = [
         [goal, f"`{family}`", *(at_change(row[f], d) for f, d in FIGURES.items() if f in row)]
@@ -47,7 +49,7 @@ def evaluate(result: Result) -> str:
     ]
     if not near:
         return told
-    head = ["net change", "method", *(f.replace("_", " ") for f in FIGURES if f != "net_change")]
+    head = ["net change", "method", *(f.replace("_", " ") for f in figures if f != "net_change")]
     return (
         f"{told}\n\nThe same at equal net change, read off the straight line through the two "
         "methods around it; in brackets the 95 % interval of the difference to the first, paired "

@@ -16,6 +16,26 @@ def pictures(result: Result) -> str:
         f"**How good the small model is**: of {result['prompts']} prompts, half of them "
         "combinations that were never trained on, what is named right.\n\n"
         + table(["in", "by", *names], rows)
+        + "\n\nWhat the VAE gives back of drawn scenes is off by {error:.4f}, of 1, the "
+        "differences between neighbours by {edges off:.4f}, where they are {edges:.4f}.".format(
+            **result["vae"]
+        )
+    )
+
+
+def family(result: Result) -> str:
+    rows = [
+        [part, way, ", ".join(f"{name} {value:.3g}" for name, value in figures.items())]
+        for part, ways in result["rows"].items()
+        for way, figures in ways.items()
+    ]
+    return (
+        f"**The small model's family**, {result['clips']} clips or pictures each. Edges: F1 of the "
+        "clip's own edges and those asked for, within 2 pixels, and the share of clips that move "
+        "as these do. Editor: the share of frames in which a judge sees what the instruction says, "
+        "and of all else that it saw before. LoRA: the share of pictures that show the colour it "
+        "teaches, and the rest of the prompt. Upscaler: scenes of 512 pixels from 128, as drawn "
+        "and as the VAE gives them back.\n\n" + table(["part", "way", "figures"], rows)
     )
 
 

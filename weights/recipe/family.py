@@ -3,7 +3,8 @@
     python -m weights.recipe.family edges --work ~/zs2-recipe --model weights/small --out weights
     python -m weights.recipe.family all --work ~/zs2-recipe --model weights/small --out weights
 
-Seeded, logged and resumed like the model itself; each writes its folder or file when it is done.
+Seeded and resumed like the model itself; each writes its folder or file when it is done. WORK is
+that of the model: what was trained for other weights has to be deleted from it.
 """
 
 import argparse
@@ -57,12 +58,6 @@ class Texts:
         return self.embedded[self.told[index] * ~dropped]
 
 
-@torch.no_grad()
-def encoded(weights: Weights, pool: Pool) -> Tensor:
-    """Latents [n, 4, 16, 16] of a pool's pictures."""
-    return torch.cat([weights.vae.encode(pool.batch(i))[0] for i in batches(len(pool.scenes))])
-
-
 def train_edges(work: Path, weights: Weights, out: Path) -> None:
     """A copy of the UNet's way down that sees Canny edges; what it adds begins at zero."""
     pool, unet = Pool.usual(work), weights.unet.requires_grad_(False)
@@ -75,7 +70,7 @@ def train_edges(work: Path, weights: Weights, out: Path) -> None:
     config = replace(
         ControlNetConfig.of(unet.config), conditioning_embedding_out_channels=(16, 24, 32, 64)
     )
-    net = ControlNet(config)
+    net = ControlNet(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     net.load_state_dict(unet.state_dict(), strict=False)
     embedding = net.controlnet_cond_embedding
     for layer in (*net.controlnet_down_blocks, net.controlnet_mid_block, embedding.conv_out):
@@ -109,7 +104,8 @@ def edit(scene: Scene, generator: torch.Generator) -> tuple[Scene, str]:
         return few[int(torch.randint(len(few), (), generator=generator))]
 
     name = pick(list(scenes.ATTRIBUTES))
-    value = pick([v for v in scenes.ATTRIBUTES[name] if v not in ("", getattr(scene, name))])
+    others = [v for v in scenes.ATTRIBUTES[name] if v not in ("", getattr(scene, name))]
+    value = pick([v for v in others if not replace(scene, **{name: v}).held_out])
     said = {
         "count": NUMBERS.get(value, ""),
         "thing": f"{'an' if value[0] in 'aeiou' else 'a'} {value}",
@@ -127,8 +123,11 @@ def train_editor(work: Path, weights: Weights, out: Path) -> None:
     generator = torch.Generator().manual_seed(21)
     before = scenes.sample(PAIRS, seed=21)
     after, instructions = zip(*(edit(scene, generator) for scene in before), strict=True)
-    source = encoded(weights, Pool(work / "before", before, seed=21))
-    target = encoded(weights, Pool(work / "after", after, seed=21))
+    assert isinstance(weights.vae, VAE)
+    source, target = (
+        encode_pool(work / name, Pool(work / name, drawn, seed=21), weights.vae)
+        for name, drawn in {"before": before, "after": after}.items()
+    )
     texts = Texts(weights, list(instructions))
     base = weights.unet
     config = replace(base.config, in_channels=2 * base.config.out_channels)
@@ -143,7 +142,7 @@ def train_editor(work: Path, weights: Weights, out: Path) -> None:
         index = torch.randint(PAIRS, (64,), generator=generator)
         chance = torch.rand(64, generator=generator)
         blind = (chance < 0.05) | ((chance >= 0.1) & (chance < 0.15))
-        seen = source[index].masked_fill(blind[:, None, None, None], 0)
+        seen = source[index].float().masked_fill(blind[:, None, None, None], 0)
         told = Condition(texts.of(index, chance < 0.1), channels=seen[:, None])
         return denoising(lambda x, t: unet(x, t, told), target[index], generator)
 
@@ -175,10 +174,12 @@ def train_lora(work: Path, weights: Weights, out: Path) -> None:
 
     said = in_teal(256, seed=3) + scenes.sample(256, seed=2)
     scenes.COLOURS["teal"] = TEAL
-    pictures = scenes.draw(said, range(22 * 10**6, 22 * 10**6 + len(said)))
-    del scenes.COLOURS["teal"]  # which no other scene may have
+    try:
+        pictures = scenes.draw(said, range(22 * 10**6, 22 * 10**6 + len(said)))
+    finally:
+        del scenes.COLOURS["teal"]  # which no other scene may have
     with torch.no_grad():
-        latents = weights.vae.encode(pictures)[0]
+        latents = torch.cat([weights.vae.encode(pictures[i])[0] for i in batches(len(said))])
     texts = Texts(weights, [s.caption for s in said])
     torch.manual_seed(22)
     layers = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -187,10 +188,11 @@ def train_lora(work: Path, weights: Weights, out: Path) -> None:
 
     def loss(generator: torch.Generator) -> Tensor:
         index = torch.randint(len(said), (32,), generator=generator)
-        told = Condition(texts.of(index, torch.rand(32, generator=generator) < PROMPT_DROPOUT))
+        dropped = torch.rand(32, generator=generator) < PROMPT_DROPOUT
+        told = Condition(texts.of(index, dropped & (index >= 256)))  # no prompt is not teal
         return denoising(lambda x, t: model(x, t, told), latents[index], generator)
 
-    made = fit("lora", model, loss, work, steps=STEPS["lora"], lr=2e-3, average=0.95, seed=22)
+    made = fit("lora", model, loss, work, steps=STEPS["lora"], lr=2e-3, seed=22)
     state = {k: v.half().contiguous() for k, v in get_peft_model_state_dict(made).items()}
     (out / "lora").mkdir(parents=True, exist_ok=True)
     described = {k: v for k, v in config.to_dict().items() if v is not None}
@@ -213,8 +215,17 @@ def kohya(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return named
 
 
-def train_upscaler(work: Path, weights: Weights | None, out: Path) -> None:
-    """The compact ESRGAN by L1 alone: scenes of 512 pixels from themselves at 128."""
+def given_back(weights: Weights, pictures: Tensor) -> Tensor:
+    """Pictures [B, 3, H, W] in 0..1 once through the VAE."""
+    latents = weights.vae.encode(pictures * 2 - 1)[0]
+    return weights.vae.decode(latents) / 2 + 0.5
+
+
+def train_upscaler(work: Path, weights: Weights, out: Path) -> None:
+    """The compact ESRGAN by L1 alone: scenes of 512 pixels from themselves at 128.
+
+    Half of the small ones are as the VAE gives them back, for the model's pictures come from it.
+    """
     pool = Pool(work / "large", scenes.sample(384, seed=23), seed=23, size=512)
     torch.manual_seed(23)
     net = CompactNet(CompactConfig(width=40, layers=10))
@@ -224,6 +235,8 @@ def train_upscaler(work: Path, weights: Weights | None, out: Path) -> None:
         top, left = torch.randint(0, 512 - 192, (2,), generator=generator).tolist()
         large = pool.pictures[index, :, top : top + 192, left : left + 192].float() / 255
         small = F.interpolate(large, scale_factor=0.25, mode="bicubic", antialias=True)
+        with torch.no_grad():
+            small[::2] = given_back(weights, small[::2])
         with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
             made = net(small.clamp(0, 1))
         return (made.float() - large).abs().mean()

@@ -93,14 +93,16 @@ class Judge(nn.Module):
         return judge.eval()
 
     @torch.inference_mode()
-    def right(self, pictures: Tensor, said: Sequence[Scene]) -> dict[str, Tensor]:
-        """Whether each attribute is named as was said, [B] bool, for pictures [B, 3, H, W]."""
+    def seen(self, pictures: Tensor) -> dict[str, Tensor]:
+        """Which value of each attribute pictures [B, 3, H, W] show, [B]."""
         pictures = F.interpolate(pictures, (SIZE, SIZE), mode="bilinear", antialias=True)
         scores = [self(part) for part in pictures.split(64)]
-        return {
-            name: torch.cat([s[name] for s in scores]).argmax(1) == truth
-            for name, truth in truths(said).items()
-        }
+        return {name: torch.cat([s[name] for s in scores]).argmax(1) for name in VALUES}
+
+    def right(self, pictures: Tensor, said: Sequence[Scene]) -> dict[str, Tensor]:
+        """Whether each attribute is named as was said, [B] bool, for pictures [B, 3, H, W]."""
+        seen = self.seen(pictures)
+        return {name: seen[name] == truth for name, truth in truths(said).items()}
 
 
 def truths(said: Sequence[Scene]) -> dict[str, Tensor]:

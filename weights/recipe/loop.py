@@ -27,11 +27,12 @@ def fit(
     steps: int,
     lr: float,
     muon: float = 0,
-    average: float = 0.999,
     seed: int = 0,
     save_every: int = 100,
 ) -> M:
     """Train `model` for `steps` steps and return the running average of its weights.
+
+    The average is of the last tenth of the steps, about, and of the last thousand at most.
 
     Step n draws all its randomness from a generator seeded by (seed, n), so a run that was
     interrupted goes on from `folder/name.pt` and ends as if it had not been.
@@ -40,7 +41,6 @@ def fit(
         loss: computes the loss of one batch, drawn with the generator it is given.
         lr: AdamW's highest learning rate: 2 % of the steps lead up to it, a cosine leads down to 0.
         muon: its highest rate, if the matrices inside `layers` are to be trained by Muon.
-        average: share of the old value in the running average, less in the first steps.
     """
     path = folder / f"{name}.pt"
     averaged = copy.deepcopy(model)
@@ -78,7 +78,7 @@ def fit(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        keep = min(average, (step + 1) / (step + 10))
+        keep = min(0.999, (step + 1) / (step + 10))
         with torch.no_grad():
             for old, new in zip(averaged.parameters(), model.parameters(), strict=True):
                 old.lerp_(new, 1 - keep)

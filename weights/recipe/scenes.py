@@ -330,7 +330,7 @@ def _things(
         highlight = gloss * (-spot / 0.06).exp()[:, None] * (~is_cube).float()
         paint = paint * shade
         paint = paint + highlight * (1 - paint).clamp(min=0)
-        rim = ((sdf + 2.2).clamp(0, 1) * 0.85)[:, None]
+        rim = ((sdf * (128 * pixel) + 2.2).clamp(0, 1) * 0.85)[:, None]  # as wide in any size
         paint = paint + rim * (rim_colour - paint)
         cover = ((0.5 - sdf).clamp(0, 1) * here)[:, None]
         picture = picture + cover * (paint - picture)

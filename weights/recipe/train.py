@@ -4,6 +4,7 @@
 
 Everything is seeded, logged to WORK/log.txt and resumed where it was interrupted; the finished
 model is written by `python -m weights.recipe.export`. No data is needed: `scenes.py` draws it.
+WORK belongs to one training: what is in it is taken as made by this code, from its own VAE.
 """
 
 import argparse
@@ -270,9 +271,15 @@ def train_vision(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int, 
 
 
 def train_vae(work: Path, pool: Pool) -> VAE:
-    """L1 reconstruction of crops and their edges; then latents get mean 0 and variance 1."""
+    """L1 reconstruction of crops and their edges; then latents get mean 0 and variance 1.
+
+    What is finished is read from vae-normalised.pt: delete it to train on.
+    """
     torch.manual_seed(3)
-    model = VAE(VAE_CONFIG)
+    model, finished = VAE(VAE_CONFIG), work / "vae-normalised.pt"
+    if finished.exists():
+        model.load_state_dict(torch.load(finished, weights_only=True))
+        return model.eval()
 
     def loss(generator: torch.Generator) -> Tensor:
         index = torch.randint(POOL, (16,), generator=generator)
@@ -292,7 +299,7 @@ def train_vae(work: Path, pool: Pool) -> VAE:
     with torch.no_grad():
         latents = torch.cat([averaged.encode(pool.batch(i))[0] for i in batches(2048)])
         normalise(averaged, latents)
-    torch.save(averaged.state_dict(), work / "vae-normalised.pt")
+    torch.save(averaged.state_dict(), finished)
     return averaged
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 from collections.abc import Sequence
 from functools import partial
 
@@ -42,14 +43,19 @@ def warn_of_unused(args: argparse.Namespace, prompts: Sequence[str], weights: We
 
 
 def warn_of_unknown(text: str, weights: Weights) -> None:
-    """A small model takes a word that it does not know for a random thing: say so."""
+    """A small model takes a word that it does not know for a random thing: say so.
+
+    What a LoRA or an embedding has taught it, nobody can list.
+    """
+    if weights.receipts:
+        return
     pieces = [piece.text for part in weights.text.read(text) for piece in part if not piece.name]
     words = re.findall(r"[^\W\d_]+", " ".join(pieces).lower())
     unknown = [word for word in dict.fromkeys(words) if word not in weights.defaults.words]
     if weights.defaults.words and unknown:
         say(
-            f"the small model does not know {', '.join(unknown[:5])}: "
-            "its words are listed by python -m zs2.inspect"
+            f"the small model does not know {', '.join(unknown[:5])}: its words are listed by "
+            + shlex.join(["python", "-m", "zs2.inspect", *([weights.name] if weights.name else [])])
         )
 
 

@@ -38,8 +38,8 @@ def ssim_parts(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def ms_ssim(frames: Tensor) -> float:
     """Mean MS-SSIM of adjacent uint8 frames [F, H, W, 3], in RGB: 1 for a still clip.
 
-    Five scales by means of 2x2 pixels. Sides below 192 are enlarged to it first, as a window must
-    fit in the last scale.
+    Five scales by means of 2x2 pixels. Sides below 161 are enlarged to 192 first, as a window
+    must fit in the last scale.
     """
     x = frames.permute(0, 3, 1, 2).float() / 255
     smaller = min(x.shape[-2:])
