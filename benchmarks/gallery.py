@@ -128,7 +128,7 @@ def camera(pipe: Pipeline) -> Tensor:
 def between(pipe: Pipeline) -> Tensor:
     """Frames between, blended above and the model's own below, as a sheet."""
     noise = DependencyNoise(0.03)
-    clip = pipe("a black moon at sunset", frames=4, seed=1, noise=noise, features=[Between(2)])
+    clip = pipe("a red ball over the sea", frames=4, seed=1, noise=noise, features=[Between(2)])
     assert isinstance(clip, Clip)
     blended = clip.frames.clone()
     left = clip.frames[::2].float()
@@ -143,16 +143,16 @@ def drag(pipe: Pipeline) -> Tensor:
     assert isinstance(clip, Clip)
     still = clip.frames[0]
     empty = still.clone()
-    empty[26:100, 10:90] = still[26:100, 90:91]  # the night goes on where the star was
-    draft = empty.repeat(8, 1, 1, 1)
-    free = torch.ones(8, *still.shape[:2])
-    for i, x in enumerate(range(10, 42, 4)):
-        draft[i, 26:100, x : x + 80] = still[26:100, 10:90]
-        free[i, 26:100, x : x + 80] = 0
+    empty[22:104, 22:106] = still[22:104, 106:107]  # the night goes on where the star was
+    draft = empty.repeat(7, 1, 1, 1)
+    free = torch.ones(7, *still.shape[:2])
+    for i, x in enumerate(range(22, 43, 3)):
+        draft[i, 22:104, x : x + 84] = still[22:104, 22:106]
+        free[i, 22:104, x : x + 84] = 0
     features: list[Feature] = [Init(draft, strength=0.7), Mask(draft, free, strength=0.4)]
-    made = pipe(said, frames=8, seed=2, features=features)
+    made = pipe(said, frames=7, seed=2, features=features)
     assert isinstance(made, Clip)
-    return media.contact_sheet(torch.cat([draft, made.frames]), 8)[None]
+    return media.contact_sheet(torch.cat([draft, made.frames]), 7)[None]
 
 
 def control(pipe: Pipeline) -> Tensor:
@@ -169,7 +169,7 @@ def extend(pipe: Pipeline) -> Tensor:
     """Every eighth frame of a clip of 32, and of the same one with 64, as a sheet."""
     rows = []
     for frames in (32, 64):
-        clip = pipe("a blue fish over the sea", frames=frames, lam=0.003, seed=1)
+        clip = pipe("a red ball on green grass", frames=frames, lam=0.003, seed=1)
         assert isinstance(clip, Clip)
         row = clip.frames[::8]
         rows.append(torch.cat([row, torch.full_like(row[:1], 255).repeat(8 - len(row), 1, 1, 1)]))

@@ -113,8 +113,33 @@ def truths(said: Sequence[Scene]) -> dict[str, Tensor]:
     }
 
 
+def roughened(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures [B, 3, H, W] less clean than drawn ones: bent, blurred, with spots and noise.
+
+    A judge of drawn scenes alone reads their outlines to the pixel, and takes a ring that is only
+    a little soft for a ball. What the model's own VAE or UNet does to pictures it never sees.
+    """
+    rows, size = len(x), x.shape[-1]
+
+    def smooth(channels: int, cells: int) -> Tensor:
+        coarse = torch.randn(rows, channels, cells, cells, generator=generator)
+        return F.interpolate(coarse, (size, size), mode="bicubic")
+
+    def strength(most: float) -> Tensor:
+        return most * torch.rand(rows, 1, 1, 1, generator=generator)
+
+    grid = F.affine_grid(torch.eye(2, 3).expand(rows, 2, 3), list(x.shape), align_corners=False)
+    bend = strength(0.03) * smooth(2, 8)  # of half the picture: two pixels at most, mostly
+    x = F.grid_sample(x, grid + bend.permute(0, 2, 3, 1), "bilinear", "border", align_corners=False)
+    side = int(torch.randint(size // 3, size, (), generator=generator))
+    small = F.interpolate(x, (side, side), mode="bilinear", antialias=True)
+    x = F.interpolate(small, (size, size), mode="bilinear")
+    x = x + strength(0.2) * smooth(3, 16)
+    return x + strength(0.2) * torch.randn(x.shape, generator=generator)
+
+
 def train(work: Path, steps: int = STEPS) -> Judge:
-    """On a pool of its own, mirrored and shifted at random."""
+    """On a pool of its own, mirrored, shifted and roughened at random."""
     pool = Pool(work / "judge-scenes", scenes.sample(POOL, seed=77), seed=77)
     told = truths(pool.scenes)
     torch.manual_seed(9)
@@ -125,8 +150,7 @@ def train(work: Path, steps: int = STEPS) -> Judge:
         mirrored = torch.rand((64, 1, 1, 1), generator=generator) < 0.5
         top, left = torch.randint(0, 17, (2,), generator=generator).tolist()
         x = F.pad(pool.batch(index), (8, 8, 8, 8), mode="replicate")
-        x = x[..., top : top + SIZE, left : left + SIZE]
-        x = x + 0.1 * torch.randn(x.shape, generator=generator)
+        x = roughened(x[..., top : top + SIZE, left : left + SIZE], generator)
         scores = judge(x.where(~mirrored, x.flip(-1)))
         return torch.stack([F.cross_entropy(scores[n], told[n][index]) for n in VALUES]).sum()
 
