@@ -40,6 +40,7 @@ from zs2.shots.edit import Edit
 from zs2.weights import SMALL
 
 FRAMES = 8
+STEPS = 20
 PAN = 2  # pixels a frame
 REACH = 2  # pixels that an edge may be off
 SEED = 10**9  # of scenes that nothing was trained on
@@ -61,7 +62,7 @@ def as_bytes(pictures: Tensor) -> Tensor:
 
 
 def sample(pipe: Pipeline, prompt: str, seed: int, features: list[Feature]) -> Tensor:
-    clip = pipe(prompt, frames=FRAMES, seed=seed, features=features)
+    clip = pipe(prompt, frames=FRAMES, seed=seed, steps=STEPS, features=features)
     assert isinstance(clip, Clip)
     return clip.frames
 
@@ -148,7 +149,8 @@ def lora(pipe: Pipeline, folder: Path, pictures: int) -> dict[str, Figures]:
         ("with the LoRA", taught, asked),
         ("with it, other colours asked for", taught, others),
     ):
-        clips = one([s.caption for s in said], frames=1, seed=list(range(len(said))))
+        seeds = list(range(len(said)))
+        clips = one([s.caption for s in said], frames=1, seed=seeds, steps=STEPS)
         assert not isinstance(clips, Clip)
         pixels = as_pixels(torch.cat([clip.frames for clip in clips]))
         right = judge.right(pixels, others)
