@@ -6,7 +6,7 @@ import pytest
 
 import zs2
 from benchmarks.family import SEED, edges_of, f1, panned
-from weights.recipe.scenes import Scene
+from weights.recipe import scenes
 from zs2.canny import canny
 from zs2.checkpoint.control import load_control
 from zs2.shots.control import Control
@@ -21,12 +21,13 @@ def pipe():
 
 def test_things_follow_edges(pipe):
     net = load_control(WEIGHTS / "edges", pipe.weights)
-    drawn = panned(Scene("two", "big", "yellow", "star", "at night"), SEED, frames=4)
-    maps = canny(drawn, 100, 200)
-    found = {}
-    for name, features in {"with": [Control(net, maps)], "without": []}.items():
-        said = "two big red stars on green grass"
-        clip = pipe(said, frames=4, steps=10, seed=1, features=features)
-        found[name] = f1(edges_of(clip.frames), maps[..., 0].float() / 255)
-    assert found["with"] > 0.6
-    assert found["with"] > 1.5 * found["without"]
+    found = {"with": [], "without": []}
+    for seed, scene in enumerate(scenes.sample(4, seed=31)):
+        maps = canny(panned(scene, SEED + seed, frames=2), 100, 200)
+        for name, features in {"with": [Control(net, maps)], "without": []}.items():
+            clip = pipe(scene.caption, frames=2, steps=10, seed=seed, features=features)
+            found[name].append(f1(edges_of(clip.frames), maps[..., 0].float() / 255))
+    means = {name: sum(values) / len(values) for name, values in found.items()}
+    # Measured: see benchmarks/results, of 30 clips.
+    assert means["with"] > 0.6, found
+    assert means["with"] > 1.5 * means["without"], found
