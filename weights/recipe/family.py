@@ -35,7 +35,7 @@ from zs2.models.unet import Residuals, UNet
 from zs2.models.vae import VAE
 from zs2.weights import SMALL, Weights
 
-STEPS = {"edges": 480, "editor": 1500, "lora": 150, "upscaler": 4000}
+STEPS = {"edges": 480, "editor": 2000, "lora": 150, "upscaler": 4000}
 PAIRS = 12288  # edits drawn once and kept
 RANK, ALPHA = 8, 16.0  # of the LoRA
 TEAL = ((0.47, 0.51), (0.80, 1.00), (0.60, 0.85))  # hue, saturation, value: between green and blue
@@ -140,14 +140,14 @@ def train_editor(work: Path, weights: Weights, out: Path) -> None:
     unet = unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss(generator: torch.Generator) -> Tensor:
-        index = torch.randint(PAIRS, (64,), generator=generator)
-        chance = torch.rand(64, generator=generator)
+        index = torch.randint(PAIRS, (32,), generator=generator)
+        chance = torch.rand(32, generator=generator)
         blind = (chance < 0.05) | ((chance >= 0.1) & (chance < 0.15))
         seen = source[index].float().masked_fill(blind[:, None, None, None], 0)
         told = Condition(texts.of(index, chance < 0.1), channels=seen[:, None])
         return denoising(lambda x, t: unet(x, t, told), target[index], generator)
 
-    made = fit("editor", unet, loss, work, steps=STEPS["editor"], lr=4e-4, seed=21)
+    made = fit("editor", unet, loss, work, steps=STEPS["editor"], lr=8e-4, seed=21)
     model = Path(weights.name) if weights.name else SMALL
     for name in ("text_encoder", "vae", "tokenizer", "scheduler"):
         shutil.copytree(model / name, out / "editor" / name, dirs_exist_ok=True)
