@@ -13,19 +13,27 @@ from PIL import Image
 from torch import Tensor
 
 import zs2
+from benchmarks.family import panned
 from weights.recipe import scenes
 from weights.recipe.scenes import Scene
 from zs2 import media
+from zs2.canny import canny
+from zs2.checkpoint.control import load_control
+from zs2.checkpoint.esrgan import load_esrgan
+from zs2.models.esrgan import upscale
 from zs2.noise import DependencyNoise, LoopNoise
 from zs2.pipeline import Feature, Pipeline
 from zs2.shot import Clip
 from zs2.shots.between import Between
 from zs2.shots.camera import Camera
+from zs2.shots.control import Control
+from zs2.shots.edit import Edit
 from zs2.shots.init import Init
 from zs2.shots.invert import Invert
 from zs2.shots.mask import Mask
 from zs2.shots.travel import Travel
 
+FAMILY = Path(__file__).parents[1] / "weights"
 GAP = 6  # pixels
 FRAMES = 16
 
@@ -150,6 +158,49 @@ def drag(pipe: Pipeline) -> Tensor:
     return media.contact_sheet(torch.cat([draft, made.frames]), 7)[None]
 
 
+def control(pipe: Pipeline) -> Tensor:
+    """A drawn scene under a camera that pans, its edges, and what two prompts make of them."""
+    given = panned(Scene("two", "big", "yellow", "star", "on yellow sand"), 5, frames=FRAMES)
+    maps = canny(given, 100, 200)
+    net = load_control(FAMILY / "edges", pipe.weights)
+    said = ("two big red stars on green grass", "two big blue stars at night")
+    made = [sample(pipe, prompt, seed=1, features=[Control(net, maps)]) for prompt in said]
+    return beside([given, maps, *made])
+
+
+def extend(pipe: Pipeline) -> Tensor:
+    """Every eighth frame of a clip of 32, and of the same one with 64, as a sheet."""
+    rows = []
+    for frames in (32, 64):
+        clip = pipe("a red ball on green grass", frames=frames, lam=0.003, seed=1)
+        assert isinstance(clip, Clip)
+        row = clip.frames[::8]
+        rows.append(torch.cat([row, torch.full_like(row[:1], 255).repeat(8 - len(row), 1, 1, 1)]))
+    return media.contact_sheet(torch.cat(rows), 8)[None]
+
+
+def edit(pipe: Pipeline) -> Tensor:
+    """A clip, and what an editor makes of it that is told what to change."""
+    given = sample(pipe, "a red ball on green grass", seed=1)
+    editor = zs2.load(FAMILY / "editor")
+    said = ("make it blue", "make it a star", "make it night")
+    return beside([given, *(sample(editor, p, seed=1, features=[Edit(given)]) for p in said)])
+
+
+def larger(pipe: Pipeline) -> Tensor:
+    """A part of a picture four times as large: by Lanczos' filter, and by the upscaler."""
+    clip = pipe("a big yellow star at night", frames=1, seed=2)
+    assert isinstance(clip, Clip)
+    small = clip.frames[0]
+    net = load_esrgan(FAMILY / "upscaler.safetensors", pipe.device, torch.float32)
+    with torch.inference_mode():
+        ours = upscale(net, small.permute(2, 0, 1) / 255).permute(1, 2, 0)
+    pixels = Image.fromarray(small.numpy())
+    lanczos = pixels.resize((512, 512), Image.Resampling.LANCZOS)
+    both = [torch.tensor(list(lanczos.tobytes())).view(512, 512, 3), ours * 255]
+    return beside([whole[None, 128:384, 128:384].round().byte() for whole in both])
+
+
 LAMS = (0.001, 0.003, 0.01, 0.03)
 PICTURES: dict[str, Callable[[Pipeline], Tensor]] = {
     "clips": clips,
@@ -162,6 +213,10 @@ PICTURES: dict[str, Callable[[Pipeline], Tensor]] = {
     "camera": camera,
     "between": between,
     "drag": drag,
+    "control": control,
+    "extend": extend,
+    "edit": edit,
+    "larger": larger,
 }
 
 

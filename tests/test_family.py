@@ -5,11 +5,16 @@ from pathlib import Path
 import pytest
 
 import zs2
+from benchmarks import family
 from benchmarks.family import SEED, edges_of, f1, panned
 from weights.recipe import scenes
+from weights.recipe.judge import Judge, as_pixels, truths
+from weights.recipe.scenes import Scene
 from zs2.canny import canny
 from zs2.checkpoint.control import load_control
+from zs2.checkpoint.lora import LoRA
 from zs2.shots.control import Control
+from zs2.shots.edit import Edit
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
@@ -31,3 +36,39 @@ def test_things_follow_edges(pipe):
     # Measured: see benchmarks/results, of 30 clips.
     assert means["with"] > 0.6, found
     assert means["with"] > 1.5 * means["without"], found
+
+
+def test_an_edit_is_seen_and_the_rest_is_kept():
+    editor = zs2.load(WEIGHTS / "editor", device="cpu", dtype="fp32")
+    before = Scene("a", "", "red", "ball", "on green grass")
+    given, judge = panned(before, SEED, frames=2), Judge.load()
+    for said, after in {
+        "make it blue": Scene("a", "", "blue", "ball", "on green grass"),
+        "make it night": Scene("a", "", "red", "ball", "at night"),
+        "make it two": Scene("two", "", "red", "ball", "on green grass"),
+    }.items():
+        clip = editor(said, frames=2, steps=10, seed=1, features=[Edit(given)])
+        seen, asked = judge.seen(as_pixels(clip.frames)), truths([after])
+        assert {n: bool((found == asked[n]).all()) for n, found in seen.items()} == dict.fromkeys(
+            seen, True
+        ), said
+
+
+def test_a_lora_teaches_its_colour_and_no_other(pipe):
+    taught = zs2.load(
+        device="cpu", dtype="fp32", adapters=[LoRA(WEIGHTS / "lora/teal.safetensors")]
+    )
+
+    def shown(one, prompt):
+        clips = one([prompt] * 2, frames=1, steps=10, seed=[1, 2])
+        return [bool(family.shows_teal(as_pixels(clip.frames))) for clip in clips]
+
+    assert shown(taught, "a big teal star at night") == [True, True]
+    assert shown(taught, "a big red star at night") == [False, False]
+    assert shown(pipe, "a big teal star at night") == [False, False]
+
+
+def test_the_upscaler_beats_a_filter(pipe):
+    rows = family.upscaler(pipe, WEIGHTS, 2)
+    # Measured: see benchmarks/results, of 30 scenes.
+    assert rows["the upscaler"]["drawn, dB"] > rows["Lanczos"]["drawn, dB"] + 1.5

@@ -25,7 +25,7 @@ from zs2.models.clip import CLIP
 from zs2.models.unet import UNet
 from zs2.models.vae import VAE
 
-SAMPLE = {"steps": 50, "cfg": 4.0}  # what looks best with this model
+SAMPLE = {"steps": 20, "cfg": 4.0}  # what looks best with this model
 
 
 def averaged(work: Path, stage: str, model: nn.Module) -> dict[str, Tensor]:
