@@ -201,12 +201,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="folder of results")
     args = parser.parse_args()
     pipe = zs2.load(args.model, dtype=args.dtype)
-    rows: dict[str, object] = {}
     for name in args.only:
-        rows[name] = MEASURES[name](pipe, args.folder, args.clips)
-        print(name, rows[name], flush=True)
-    if args.json:
-        save(args.json, "family", name_of(pipe.dtype), {"clips": args.clips, "rows": rows})
+        rows = MEASURES[name](pipe, args.folder, args.clips)
+        print(name, rows, flush=True)
+        if args.json:
+            result = {"part": name, "clips": args.clips, "rows": rows}
+            save(args.json, f"family {name}", name_of(pipe.dtype), result)
 
 
 if __name__ == "__main__":

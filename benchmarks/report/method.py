@@ -23,19 +23,24 @@ def pictures(result: Result) -> str:
     )
 
 
+FAMILY = {
+    "edges": "**Control by edges**: F1 of the clip's own edges and those asked for, within 2 pixels, "
+    "and the share of clips that move as these do",
+    "editor": "**Edits by instruction**: the share of frames in which a judge sees what the "
+    "instruction says, and of all else that it saw before",
+    "lora": "**The LoRA that teaches teal**: the share of pictures that show it, and the rest of the "
+    "prompt as a judge sees it, who has never seen that colour either",
+    "upscaler": "**The upscaler**: scenes of 512 pixels from 128, as drawn and as the VAE gives them "
+    "back",
+}
+
+
 def family(result: Result) -> str:
-    rows = [
-        [part, way, ", ".join(f"{name} {value:.3g}" for name, value in figures.items())]
-        for part, ways in result["rows"].items()
-        for way, figures in ways.items()
-    ]
-    return (
-        f"**The small model's family**, {result['clips']} clips or pictures each. Edges: F1 of the "
-        "clip's own edges and those asked for, within 2 pixels, and the share of clips that move "
-        "as these do. Editor: the share of frames in which a judge sees what the instruction says, "
-        "and of all else that it saw before. LoRA: the share of pictures that show the colour it "
-        "teaches, and the rest of the prompt. Upscaler: scenes of 512 pixels from 128, as drawn "
-        "and as the VAE gives them back.\n\n" + table(["part", "way", "figures"], rows)
+    rows: dict[str, dict[str, float]] = result["rows"]
+    figures = list(next(iter(rows.values())))
+    return f"{FAMILY[result['part']]} ({result['clips']} each, the small model).\n\n" + table(
+        ["", *figures],
+        [[way, *(f"{row[figure]:.3g}" for figure in figures)] for way, row in rows.items()],
     )
 
 
