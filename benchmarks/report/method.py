@@ -24,14 +24,14 @@ def pictures(result: Result) -> str:
 
 
 FAMILY = {
-    "edges": "**Control by edges**: F1 of the clip's own edges and those asked for, within 2 pixels, "
-    "and the share of clips that move as these do",
+    "edges": "**Control by edges**: F1 of the clip's own edges and those asked for, within 2 "
+    "pixels, and the share of clips that move as these do",
     "editor": "**Edits by instruction**: the share of frames in which a judge sees what the "
     "instruction says, and of all else that it saw before",
-    "lora": "**The LoRA that teaches teal**: the share of pictures that show it, and the rest of the "
-    "prompt as a judge sees it, who has never seen that colour either",
-    "upscaler": "**The upscaler**: scenes of 512 pixels from 128, as drawn and as the VAE gives them "
-    "back",
+    "lora": "**The LoRA that teaches teal**: the share of pictures that show it, and the rest of "
+    "the prompt as a judge sees it, who has never seen that colour either",
+    "upscaler": "**The upscaler**: scenes of 512 pixels from 128, as drawn and as the VAE gives "
+    "them back",
 }
 
 
