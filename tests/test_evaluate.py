@@ -8,6 +8,7 @@ import torch
 
 from zs2 import evaluate, media
 from zs2.metrics import differences
+from zs2.metrics.figures import MEANINGS
 from zs2.weights import SMALL
 
 DATA = next(filter(Path.is_dir, (p / "shared/data" for p in Path(__file__).parents)), None)
@@ -40,7 +41,7 @@ def test_a_clip_is_measured(tmp_path, capsys):
     out = capsys.readouterr().out
     lines = [line.split() for line in out.splitlines()]
     assert lines[0] == [str(tmp_path / "a.webp")]
-    assert [words[0] for words in lines[1:]] == list(evaluate.MEANINGS)
+    assert [words[0] for words in lines[1:]] == list(MEANINGS)
     told = dict(words[:2] for words in lines[1:])
     assert float(told["motion"]) == pytest.approx(differences.motion(frames), abs=1e-3)
     assert "by clip" in out.splitlines()[-1]
@@ -56,7 +57,7 @@ def test_json_tells_the_same_of_several(tmp_path, capsys):
     assert list(told["clips"]) == [*map(str, paths)]
     assert told["clip_backbone"] == str(SMALL / "clip")
     for figures in told["clips"].values():
-        assert list(figures) == list(evaluate.MEANINGS)
+        assert list(figures) == list(MEANINGS)
 
 
 def test_without_a_prompt_there_is_no_score(tmp_path, capsys):

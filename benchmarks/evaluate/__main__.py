@@ -35,7 +35,7 @@ from zs2.checkpoint.load import load_clip
 from zs2.cli.terminal import answer, say
 from zs2.device import name_of
 from zs2.errors import InputError
-from zs2.evaluate import measured, seen
+from zs2.metrics.figures import measured, seen
 from zs2.pipeline import Pipeline
 from zs2.shot import Clip
 from zs2.weights import SMALL

@@ -6,6 +6,7 @@ something only beside `motion`.
     flow          optical flow, and what it does not explain
     clip          what a CLIP model sees: score, consistency
     normal        whether noise is N(0, I)
+    figures       all of a clip's, by name
 
 Frames are uint8 [F, H, W, 3]. Nothing but torch is needed.
 """
