@@ -979,12 +979,26 @@ MUTATIONS = [
         [
             ("a**0.5 * z[:, start:stop]", "z[:, start:stop]"),
             ("(1 - a) ** 0.5 * shot.noise(start, stop)", "(1 - a) ** 0.5 * shot.noise(0, 1)"),
-            ("return levels[steps - run :]", "return levels[steps - run - 1 :]"),
-            ("if run < 1:", "if run < 0:"),
-            ("len(frames) not in (1, shot.frames)", "len(frames) > shot.frames"),
-            ("if shot.start is not shot.noise:", "if False:"),
             ("init=OWN, strength=self.strength", "init=OWN"),
         ],
+    ),
+    (
+        "schedule.py",
+        "shots_init shots_invert",
+        [
+            ("return levels[steps - run :]", "return levels[steps - run - 1 :]"),
+            ("if run < 1:", "if run < 0:"),
+        ],
+    ),
+    (
+        "shots/given.py",
+        "shots_init shots_invert",
+        [("len(frames) not in (1, shot.frames)", "len(frames) > shot.frames")],
+    ),
+    (
+        "shot.py",
+        "shots_init shots_invert",
+        [("if self.start is not self.noise:", "if False:")],
     ),
     (
         "shots/mask.py",

@@ -287,3 +287,18 @@ SPACINGS: dict[str, Callable[[Schedule, int], list[float]]] = {
     "lcm": lcm,
 }
 """Where the levels of a run lie, by the names that users know: n of the training steps."""
+
+
+def remaining(levels: tuple[Level, ...], strength: float) -> tuple[Level, ...]:
+    """The levels of the last steps, `strength` being their share.
+
+    Raises:
+        ValueError: strength outside 0..1, or none is left.
+    """
+    steps = len(levels) - 1
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength must lie in 0..1, got {strength}")
+    run = int(steps * strength)
+    if run < 1:
+        raise ValueError(f"strength {strength} leaves none of {steps} steps: raise one of the two")
+    return levels[steps - run :]

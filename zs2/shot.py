@@ -199,6 +199,13 @@ class Shot:
         """Whether frames share their attention."""
         return self.attention.momenta(self.frames) is not None
 
+    def check_start(self, what: str) -> None:
+        """ValueError if a feature has already chosen a start, which `what` would undo."""
+        if self.start is not self.noise:
+            raise ValueError(
+                f"{what} must come before any other start of the clip: give it first, once"
+            )
+
     def correlation(self) -> list[float]:
         """Of frame 1's noise with the last frame's, for each of B clips."""
         ends = [self.noise(i, i + 1) for i in (self.frames - 1, 0)]  # the last is at hand

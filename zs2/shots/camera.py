@@ -7,7 +7,6 @@ from zs2.noise import DependencyNoise
 from zs2.noise_camera import CameraNoise, Move
 from zs2.pipeline import Pipeline
 from zs2.shot import Noise, Shot
-from zs2.shots.init import from_noise
 from zs2.timeline import Keyframes, PerFrame, check_range, numbers, per_frame
 
 FARTHEST = 4096  # pixels, of a pan a frame
@@ -85,7 +84,7 @@ class Camera:
         chain = shot.noise.model
         if not isinstance(chain, DependencyNoise) or shot.noise.own is not None:
             raise ValueError("a camera moves the dependency noise model's noise, no other")
-        from_noise(shot, "a camera")
+        shot.check_start("a camera")
         side, frames = pipe.multiple, shot.frames
         x, y, zoom, roll = (per_frame(name, given, frames) for name, given in self.parts().items())
         moves = tuple(Move(x[i] / side, y[i] / side, zoom[i], roll[i]) for i in range(frames))

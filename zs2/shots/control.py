@@ -16,7 +16,7 @@ from zs2.models.unet import Residuals, UNet
 from zs2.pipeline import Pipeline
 from zs2.schedule import Level
 from zs2.shot import Model, Shot
-from zs2.shots.init import check_frames
+from zs2.shots.given import check_frames
 from zs2.timeline import PerFrame, check_range, per_frame
 
 Net = ControlNet | T2IAdapter

@@ -8,7 +8,7 @@ from torch import Tensor
 from zs2.clip_file import OWN
 from zs2.pipeline import Pipeline
 from zs2.shot import Branch, Shot
-from zs2.shots.init import held
+from zs2.shots.given import held
 from zs2.timeline import check_range, number
 
 

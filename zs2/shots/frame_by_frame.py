@@ -8,7 +8,6 @@ from zs2.noise_camera import CameraNoise
 from zs2.pipeline import Pipeline
 from zs2.settings import of_method
 from zs2.shot import Noise, Shot
-from zs2.shots.init import from_noise
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class FrameByFrame:
     """
 
     def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
-        from_noise(shot, "frames that are sampled one by one")
+        shot.check_start("frames that are sampled one by one")
         noise = independent(shot)
         return replace(
             shot,

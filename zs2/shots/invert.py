@@ -11,9 +11,9 @@ from zs2.clip_file import OWN
 from zs2.denoise import WHOLE, Order
 from zs2.pipeline import Pipeline
 from zs2.samplers import Denoise, Fresh, Steps
-from zs2.schedule import Level
+from zs2.schedule import Level, remaining
 from zs2.shot import Branch, Shot
-from zs2.shots.init import from_noise, held, remaining
+from zs2.shots.given import held
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Invert:
             raise ValueError(f"rounds must be at least 1, got {self.rounds}")
 
     def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
-        from_noise(shot, "frames to invert")
+        shot.check_start("frames to invert")
         levels = remaining(shot.levels, self.strength)
         z = held(pipe, shot, self.frames)
         z = z.expand(len(shot.settings), -1, -1, -1, -1)  # (B, F, C, h, w)

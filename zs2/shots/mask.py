@@ -9,7 +9,7 @@ from zs2.clip_file import OWN
 from zs2.pipeline import Pipeline
 from zs2.schedule import Level
 from zs2.shot import Shot
-from zs2.shots.init import held
+from zs2.shots.given import held
 from zs2.timeline import check_range
 
 
