@@ -26,6 +26,7 @@ BRIEF = {
 }
 SECTIONS = {
     "pictures": method.pictures,
+    "defaults": method.defaults,
     "family": method.family,
     "drift": method.drift,
     "momentum": costs.momentum,

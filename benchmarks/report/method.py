@@ -23,6 +23,18 @@ def pictures(result: Result) -> str:
     )
 
 
+def defaults(result: Result) -> str:
+    rows = [
+        [f"{row['steps']}", f"{row['cfg']:g}", f"{row['clip']:.0%}", f"{row['judge']:.0%}"]
+        for row in result["rows"]
+    ]
+    return (
+        f"**Steps and guidance of the small model**: of {result['prompts']} prompts, those of "
+        "which all is right. Its own are {steps} and {cfg:g}.\n\n".format(**result["usual"])
+        + table(["steps", "guidance", "by its own CLIP", "by a judge"], rows)
+    )
+
+
 FAMILY = {
     "edges": "**Control by edges**: F1 of the clip's own edges and those asked for, within 2 "
     "pixels, and the share of clips that move as these do",
