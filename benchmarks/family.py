@@ -43,6 +43,7 @@ FRAMES = 8
 STEPS = 20
 PAN = 2  # pixels a frame
 REACH = 2  # pixels that an edge may be off
+IMAGE_CFG = 2.0  # of the editor: at 1.5 it keeps less, at 3.5 it edits less
 SEED = 10**9  # of scenes that nothing was trained on
 
 Figures = dict[str, float]
@@ -98,9 +99,9 @@ def control(pipe: Pipeline, folder: Path, clips: int) -> dict[str, Figures]:
 
 def edits(count: int) -> list[tuple[Scene, Scene, str]]:
     """Scenes, what they become, and the instruction; size is left out, which no judge names."""
-    generator = torch.Generator().manual_seed(32)
+    generator = torch.Generator().manual_seed(35)
     found: list[tuple[Scene, Scene, str]] = []
-    for scene in scenes.sample(4 * count, seed=32):
+    for scene in scenes.sample(4 * count, seed=35):
         after, said = family.edit(scene, generator)
         if after.size == scene.size:
             found.append((scene, after, said))
@@ -120,7 +121,7 @@ def editor(pipe: Pipeline, folder: Path, clips: int) -> dict[str, Figures]:
         for name, frames in given.items():
             asked = truths([after])
             old = judge.seen(as_pixels(frames))
-            new = judge.seen(as_pixels(sample(editing, said, seed, [Edit(frames)])))
+            new = judge.seen(as_pixels(sample(editing, said, seed, [Edit(frames, IMAGE_CFG)])))
             row = rows.setdefault(name, {"edit seen": [], "the rest kept": []})
             row["edit seen"].append(float((new[changed] == asked[changed]).float().mean()))
             kept = [float((new[n] == old[n]).float().mean()) for n in VALUES if n != changed]

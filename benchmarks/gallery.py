@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 import zs2
-from benchmarks.family import panned
+from benchmarks.family import IMAGE_CFG, panned
 from weights.recipe import scenes
 from weights.recipe.scenes import Scene
 from zs2 import media
@@ -184,7 +184,9 @@ def edit(pipe: Pipeline) -> Tensor:
     given = sample(pipe, "a red ball on green grass", seed=1)
     editor = zs2.load(FAMILY / "editor")
     said = ("make it blue", "make it a star", "make it night")
-    return beside([given, *(sample(editor, p, seed=1, features=[Edit(given)]) for p in said)])
+    return beside(
+        [given, *(sample(editor, p, seed=1, features=[Edit(given, IMAGE_CFG)]) for p in said)]
+    )
 
 
 def larger(pipe: Pipeline) -> Tensor:

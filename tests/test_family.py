@@ -6,7 +6,7 @@ import pytest
 
 import zs2
 from benchmarks import family
-from benchmarks.family import SEED, edges_of, f1, panned
+from benchmarks.family import IMAGE_CFG, SEED, edges_of, f1, panned
 from weights.recipe import scenes
 from weights.recipe.judge import Judge, as_pixels, truths
 from weights.recipe.scenes import Scene
@@ -47,7 +47,7 @@ def test_an_edit_is_seen_and_the_rest_is_kept():
         "make it night": Scene("a", "", "red", "ball", "at night"),
         "make it two": Scene("two", "", "red", "ball", "on green grass"),
     }.items():
-        clip = editor(said, frames=2, steps=10, seed=1, features=[Edit(given)])
+        clip = editor(said, frames=2, steps=10, seed=1, features=[Edit(given, IMAGE_CFG)])
         seen, asked = judge.seen(as_pixels(clip.frames)), truths([after])
         assert {n: bool((found == asked[n]).all()) for n, found in seen.items()} == dict.fromkeys(
             seen, True

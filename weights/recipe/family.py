@@ -35,7 +35,7 @@ from zs2.models.unet import Residuals, UNet
 from zs2.models.vae import VAE
 from zs2.weights import SMALL, Weights
 
-STEPS = {"edges": 480, "editor": 2000, "lora": 400, "upscaler": 6000}
+STEPS = {"edges": 960, "editor": 2000, "lora": 400, "upscaler": 6000}
 PAIRS = 12288  # edits drawn once and kept
 RANK, ALPHA = 8, 16.0  # of the LoRA
 TAUGHT, KNOWN = 1024, 512  # its scenes: in teal, and in colours that the model knows
