@@ -43,9 +43,9 @@ def test_an_edit_is_seen_and_the_rest_is_kept():
     before = Scene("a", "", "red", "ball", "on green grass")
     given, judge = panned(before, SEED, frames=2), Judge.load()
     for said, after in {
-        "make it blue": Scene("a", "", "blue", "ball", "on green grass"),
+        "make it a star": Scene("a", "", "red", "star", "on green grass"),
         "make it night": Scene("a", "", "red", "ball", "at night"),
-        "make it two": Scene("two", "", "red", "ball", "on green grass"),
+        "make it sunset": Scene("a", "", "red", "ball", "at sunset"),
     }.items():
         clip = editor(said, frames=2, steps=10, seed=1, features=[Edit(given, IMAGE_CFG)])
         seen, asked = judge.seen(as_pixels(clip.frames)), truths([after])
