@@ -35,8 +35,9 @@ from zs2.models.unet import Residuals, UNet
 from zs2.models.vae import VAE
 from zs2.weights import SMALL, Weights
 
-STEPS = {"edges": 960, "editor": 2000, "lora": 400, "upscaler": 6000}
+STEPS = {"edges": 960, "editor": 4500, "lora": 400, "upscaler": 6000}
 PAIRS = 12288  # edits drawn once and kept
+ROUGH = 0.3  # noise on the picture to edit, of its latents' spread, at most
 RANK, ALPHA = 8, 16.0  # of the LoRA
 TAUGHT, KNOWN = 1024, 512  # its scenes: in teal, and in colours that the model knows
 TEAL = ((0.47, 0.51), (0.80, 1.00), (0.60, 0.85))  # hue, saturation, value: between green and blue
@@ -144,7 +145,11 @@ def train_editor(work: Path, weights: Weights, out: Path) -> None:
         index = torch.randint(PAIRS, (32,), generator=generator)
         chance = torch.rand(32, generator=generator)
         blind = (chance < 0.05) | ((chance >= 0.1) & (chance < 0.15))
-        seen = source[index].float().masked_fill(blind[:, None, None, None], 0)
+        # The model's own pictures are not quite drawn ones, and what is copied is not edited.
+        rough = ROUGH * torch.rand((32, 1, 1, 1), generator=generator)
+        seen = source[index].float()
+        seen = seen + rough * torch.randn(seen.shape, generator=generator)
+        seen = seen.masked_fill(blind[:, None, None, None], 0)
         told = Condition(texts.of(index, chance < 0.1), channels=seen[:, None])
         return denoising(lambda x, t: unet(x, t, told), target[index], generator)
 
