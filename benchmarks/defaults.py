@@ -8,14 +8,11 @@ judge that shares nothing with it (`weights.recipe.judge`); one value is changed
 
 import argparse
 from pathlib import Path
-from typing import Any
-
-import torch
 
 import zs2
 from benchmarks.environment import save
-from benchmarks.pictures import stills
-from weights.recipe.judge import VALUES, Judge, as_pixels, named, prompts
+from benchmarks.pictures import shares_right, stills
+from weights.recipe.judge import Judge, as_pixels, prompts
 from zs2.checkpoint.load import load_clip
 from zs2.device import name_of
 from zs2.weights import SMALL
@@ -36,15 +33,9 @@ def main() -> None:
         [*((steps, usual.cfg) for steps in STEPS), *((usual.steps, cfg) for cfg in CFG)]
     ):
         pictures = as_pixels(stills(pipe, said, steps, cfg))
-        right = {
-            "clip": [named(*clip, pictures, said, name) for name in VALUES],
-            "judge": [*judge.right(pictures, said).values()],
-        }
-        row: dict[str, Any] = {"steps": steps, "cfg": cfg}
-        for who, answers in right.items():
-            row[who] = round(float(torch.stack(answers).all(0).float().mean()), 4)
-        rows.append(row)
-        print(row, flush=True)
+        right = shares_right(clip, judge, pictures, said)
+        rows.append({"steps": steps, "cfg": cfg, **{who: row["all"] for who, row in right.items()}})
+        print(rows[-1], flush=True)
     if args.json:
         told = {"prompts": len(said), "usual": {"steps": usual.steps, "cfg": usual.cfg}}
         save(args.json, "defaults", name_of(pipe.dtype), {**told, "rows": rows})

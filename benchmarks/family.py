@@ -40,7 +40,6 @@ from zs2.shots.edit import Edit
 from zs2.weights import SMALL
 
 FRAMES = 8
-STEPS = 20
 PAN = 2  # pixels a frame
 REACH = 2  # pixels that an edge may be off
 IMAGE_CFG = 2.0  # of the editor: at 1.5 it keeps less, at 3.5 it edits less
@@ -63,7 +62,7 @@ def as_bytes(pictures: Tensor) -> Tensor:
 
 
 def sample(pipe: Pipeline, prompt: str, seed: int, features: list[Feature]) -> Tensor:
-    clip = pipe(prompt, frames=FRAMES, seed=seed, steps=STEPS, features=features)
+    clip = pipe(prompt, frames=FRAMES, seed=seed, features=features)
     assert isinstance(clip, Clip)
     return clip.frames
 
@@ -150,8 +149,7 @@ def lora(pipe: Pipeline, folder: Path, pictures: int) -> dict[str, Figures]:
         ("with the LoRA", taught, asked),
         ("with it, other colours asked for", taught, others),
     ):
-        seeds = list(range(len(said)))
-        clips = one([s.caption for s in said], frames=1, seed=seeds, steps=STEPS)
+        clips = one([s.caption for s in said], frames=1, seed=list(range(len(said))))
         assert not isinstance(clips, Clip)
         pixels = as_pixels(torch.cat([clip.frames for clip in clips]))
         right = judge.right(pixels, others)
@@ -160,6 +158,12 @@ def lora(pipe: Pipeline, folder: Path, pictures: int) -> dict[str, Figures]:
             **{n: float(right[n].float().mean()) for n in ("thing", "place", "count")},
         }
     return rows
+
+
+def by_lanczos(picture: Tensor, side: int) -> Tensor:
+    """uint8 [H, W, 3] enlarged by Pillow to uint8 [side, side, 3]."""
+    large = Image.fromarray(picture.numpy()).resize((side, side), Image.Resampling.LANCZOS)
+    return torch.tensor(list(large.tobytes()), dtype=torch.uint8).view(side, side, 3)
 
 
 def upscaler(pipe: Pipeline, folder: Path, pictures: int) -> dict[str, Figures]:
@@ -175,9 +179,7 @@ def upscaler(pipe: Pipeline, folder: Path, pictures: int) -> dict[str, Figures]:
             pixels = (small * 255).round().byte()
             with torch.inference_mode():
                 ours = net(pixels / 255)[0].clamp(0, 1)
-            picture = Image.fromarray(pixels[0].permute(1, 2, 0).numpy())
-            lanczos = picture.resize((512, 512), Image.Resampling.LANCZOS)
-            theirs = torch.tensor(list(lanczos.tobytes())).view(512, 512, 3).permute(2, 0, 1) / 255
+            theirs = by_lanczos(pixels[0].permute(1, 2, 0), 512).permute(2, 0, 1) / 255
             for row, made in zip(rows.values(), (theirs, ours), strict=True):
                 error = (made - large[0]).square().mean()
                 row.setdefault(f"{kind}, dB", []).append(float(-10 * error.log10()))

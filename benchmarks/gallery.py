@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 import zs2
-from benchmarks.family import IMAGE_CFG, panned
+from benchmarks.family import IMAGE_CFG, by_lanczos, panned
 from weights.recipe import scenes
 from weights.recipe.scenes import Scene
 from zs2 import media
@@ -197,10 +197,8 @@ def larger(pipe: Pipeline) -> Tensor:
     net = load_esrgan(FAMILY / "upscaler.safetensors", pipe.device, torch.float32)
     with torch.inference_mode():
         ours = upscale(net, small.permute(2, 0, 1) / 255).permute(1, 2, 0)
-    pixels = Image.fromarray(small.numpy())
-    lanczos = pixels.resize((512, 512), Image.Resampling.LANCZOS)
-    both = [torch.tensor(list(lanczos.tobytes())).view(512, 512, 3), ours * 255]
-    return beside([whole[None, 128:384, 128:384].round().byte() for whole in both])
+    both = (by_lanczos(small, 512), (ours * 255).round().byte())
+    return beside([whole[None, 128:384, 128:384] for whole in both])
 
 
 LAMS = (0.001, 0.003, 0.01, 0.03)

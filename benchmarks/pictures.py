@@ -22,7 +22,9 @@ from weights.recipe.judge import VALUES, Judge, as_pixels, named, prompts
 from weights.recipe.scenes import Scene
 from zs2 import media
 from zs2.checkpoint.load import load_clip
-from zs2.device import DTYPES
+from zs2.device import name_of
+from zs2.models.clip import CLIP
+from zs2.models.tokenizer import Tokenizer
 from zs2.pipeline import Pipeline
 from zs2.shot import Clip
 from zs2.weights import SMALL
@@ -44,6 +46,22 @@ def stills(
         assert not isinstance(clips, Clip)
         made += [clip.frames for clip in clips]
     return torch.cat(made)
+
+
+def shares_right(
+    clip: tuple[CLIP, Tokenizer], judge: Judge, pictures: Tensor, said: list[Scene]
+) -> dict[str, dict[str, float]]:
+    """The shares of pictures [B, 3, H, W] that are right: what a CLIP says, and what a judge."""
+    answers = {
+        "clip": {name: named(*clip, pictures, said, name) for name in VALUES},
+        "judge": dict(judge.right(pictures, said)),
+    }
+    for right in answers.values():
+        right["all"] = torch.stack([*right.values()]).all(0)
+    return {
+        who: {name: round(float(found.float().mean()), 4) for name, found in right.items()}
+        for who, right in answers.items()
+    }
 
 
 @torch.inference_mode()
@@ -88,13 +106,7 @@ def main() -> None:
     }
     figures: dict[str, dict[str, dict[str, float]]] = {name: {} for name in ("clip", "judge")}
     for kind, (pictures, captions) in shown.items():
-        answers = {
-            "clip": {name: named(*clip, pictures, captions, name) for name in VALUES},
-            "judge": dict(judge.right(pictures, captions)),
-        }
-        for who, right in answers.items():
-            right["all"] = torch.stack([*right.values()]).all(0)
-            shares = {name: round(float(found.float().mean()), 4) for name, found in right.items()}
+        for who, shares in shares_right(clip, judge, pictures, captions).items():
             figures[who][kind] = shares
             print(who, kind, shares, flush=True)
     vae = given_back(pipe, shown["drawn"][0][:100])
@@ -108,8 +120,8 @@ def main() -> None:
         settings: dict[str, object] = {"prompts": [said[row].caption for row in chosen.tolist()]}
         media.save(args.sheet, picture, 1, settings, overwrite=True)
     if args.json:
-        dtype = next(name for name, kind in DTYPES.items() if kind == pipe.dtype)
-        save(args.json, "pictures", dtype, {"prompts": len(said), "judges": figures, "vae": vae})
+        result = {"prompts": len(said), "judges": figures, "vae": vae}
+        save(args.json, "pictures", name_of(pipe.dtype), result)
 
 
 if __name__ == "__main__":

@@ -33,12 +33,13 @@ def test_things_follow_edges(pipe):
             clip = pipe(scene.caption, frames=2, steps=10, seed=seed, features=features)
             found[name].append(f1(edges_of(clip.frames), maps[..., 0].float() / 255))
     means = {name: sum(values) / len(values) for name, values in found.items()}
-    # Measured: see benchmarks/results, of 30 clips.
-    assert means["with"] > 0.6, found
-    assert means["with"] > 1.5 * means["without"], found
+    # The goal; benchmarks/results has what was measured over 30 clips.
+    assert means["with"] > 0.7, found
+    assert means["with"] > 2 * means["without"], found
 
 
 def test_an_edit_is_seen_and_the_rest_is_kept():
+    """Of things and places. Colours it often leaves: benchmarks/results has all kinds together."""
     editor = zs2.load(WEIGHTS / "editor", device="cpu", dtype="fp32")
     before = Scene("a", "", "red", "ball", "on green grass")
     given, judge = panned(before, SEED, frames=2), Judge.load()
@@ -70,5 +71,5 @@ def test_a_lora_teaches_its_colour_and_no_other(pipe):
 
 def test_the_upscaler_beats_a_filter(pipe):
     rows = family.upscaler(pipe, WEIGHTS, 2)
-    # Measured: see benchmarks/results, of 30 scenes.
-    assert rows["the upscaler"]["drawn, dB"] > rows["Lanczos"]["drawn, dB"] + 1.5
+    # The goal; 3.6 dB were measured over 30 scenes.
+    assert rows["the upscaler"]["drawn, dB"] > rows["Lanczos"]["drawn, dB"] + 2

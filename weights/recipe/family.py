@@ -45,19 +45,25 @@ NUMBERS = {"a": "one", "two": "two", "three": "three"}
 
 
 class Texts:
-    """Embeddings [77, D] of the distinct texts of a training set, made once."""
+    """Embeddings [77, D] of the distinct texts of a training set.
 
-    def __init__(self, weights: Weights, texts: list[str]) -> None:
-        self.number = {text: i for i, text in enumerate(dict.fromkeys(["", *texts]))}
-        distinct = list(self.number)
-        parts = [distinct[i : i + 256] for i in range(0, len(distinct), 256)]
+    They are made once, or anew for every batch where the text encoder `learns` too.
+    """
+
+    def __init__(self, weights: Weights, texts: list[str], learns: bool = False) -> None:
+        number = {text: i for i, text in enumerate(dict.fromkeys(["", *texts]))}
+        self.encode, self.distinct, self.learns = weights.text, list(number), learns
+        self.told = torch.tensor([number[text] for text in texts])
         with torch.no_grad():
-            self.embedded = torch.cat([weights.text(part, (1, 1)).prompt for part in parts])
-        self.told = torch.tensor([self.number[text] for text in texts])
+            self.embedded = self.made()
+
+    def made(self) -> Tensor:
+        parts = [self.distinct[i : i + 256] for i in range(0, len(self.distinct), 256)]
+        return torch.cat([self.encode(part, (1, 1)).prompt for part in parts])
 
     def of(self, index: Tensor, dropped: Tensor) -> Tensor:
         """Of some of the texts, or of the empty one where they are dropped."""
-        return self.embedded[self.told[index] * ~dropped]
+        return (self.made() if self.learns else self.embedded)[self.told[index] * ~dropped]
 
 
 def train_edges(work: Path, weights: Weights, out: Path) -> None:
@@ -132,8 +138,7 @@ def train_editor(work: Path, weights: Weights, out: Path) -> None:
         encode_pool(work / name, Pool(work / name, drawn, seed=21), weights.vae)
         for name, drawn in {"before": before, "after": after}.items()
     )
-    number = {text: i for i, text in enumerate(dict.fromkeys(["", *instructions]))}
-    told = torch.tensor([number[text] for text in instructions])
+    texts = Texts(weights, list(instructions), learns=True)
     base = weights.unet
     config = replace(base.config, in_channels=2 * base.config.out_channels)
     unet = UNet(config)
@@ -154,9 +159,8 @@ def train_editor(work: Path, weights: Weights, out: Path) -> None:
         seen = source[index].float()
         seen = seen + rough * torch.randn(seen.shape, generator=generator)
         seen = seen.masked_fill(blind[:, None, None, None], 0)
-        prompt = weights.text(list(number), (1, 1)).prompt[told[index] * (chance >= 0.1)]
-        seen_and_told = Condition(prompt, channels=seen[:, None])
-        return denoising(lambda x, t: unet(x, t, seen_and_told), target[index], generator)
+        told = Condition(texts.of(index, chance < 0.1), channels=seen[:, None])
+        return denoising(lambda x, t: unet(x, t, told), target[index], generator)
 
     made = fit("editor", both, loss, work, steps=STEPS["editor"], lr=8e-4, seed=21)
     model = Path(weights.name) if weights.name else SMALL
@@ -169,10 +173,10 @@ def train_editor(work: Path, weights: Weights, out: Path) -> None:
     words = sorted({word for text in instructions for word in text.split()})
     write_json(out / "editor/zs2.json", {**usual, "words": words})
     described = {"_class_name": "UNet2DConditionModel", **asdict(config)}
-    name = "diffusion_pytorch_model.safetensors"
-    write(out / "editor/unet", name, made["unet"].state_dict(), described)
-    text = json.loads((model / "text_encoder/config.json").read_text())
-    write(out / "editor/text_encoder", "model.safetensors", made["text"].state_dict(), text)
+    state = made["unet"].state_dict()
+    write(out / "editor/unet", "diffusion_pytorch_model.safetensors", state, described)
+    described = json.loads((model / "text_encoder/config.json").read_text())
+    write(out / "editor/text_encoder", "model.safetensors", made["text"].state_dict(), described)
 
 
 def in_teal(count: int, seed: int) -> list[Scene]:

@@ -10,4 +10,6 @@ changed. They go one after the other, and none knows another:
 
 Their order: Camera and FrameByFrame; what the clip starts from, which is one of Init and Invert,
 and Mask after it; Edit, Control and ImagePrompt; Text2VideoZero; Travel; DeepCache; last Between.
+
+`given` is no feature: it is what those that take frames have in common.
 """
