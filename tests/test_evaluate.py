@@ -44,7 +44,7 @@ def test_a_clip_is_measured(tmp_path, capsys):
     assert [words[0] for words in lines[1:]] == list(MEANINGS)
     told = dict(words[:2] for words in lines[1:])
     assert float(told["motion"]) == pytest.approx(differences.motion(frames), abs=1e-3)
-    assert "by clip" in out.splitlines()[-1]
+    assert "by clip (ViT of 4 layers of 192, patches of 16 of 128 pixels)" in out.splitlines()[-1]
 
 
 def test_json_tells_the_same_of_several(tmp_path, capsys):
@@ -79,6 +79,7 @@ def test_without_a_prompt_there_is_no_score(tmp_path, capsys):
         (["a.webp", "--clip", "nowhere"], "nowhere"),
         (["a.webp", "--clip", str(SMALL / "unet")], "describes no CLIP"),
         (["a.webp", "--prompt", "a ball"], "--prompt has no use without --clip"),
+        (["a.webp", "--clip", str(SMALL / "clip"), "--prompt", ""], "--prompt is empty"),
         (["sizes"], "sizes"),
     ],
 )
@@ -97,3 +98,22 @@ def test_what_cannot_be_measured_is_one_sentence(tmp_path, monkeypatch, capsys, 
     assert err.startswith("zs2: ")
     assert err.count("\n") == 1
     assert said in err
+
+
+def test_a_file_that_cannot_be_measured_loses_no_other(tmp_path, capsys):
+    (tmp_path / "text.mp4").write_text("no video")
+    written(tmp_path / "a.webp", {})
+    words = [str(tmp_path / "text.mp4"), str(tmp_path / "a.webp"), "--json"]
+    assert evaluate.main(words) == 2
+    out, err = capsys.readouterr()
+    assert list(json.loads(out)["clips"]) == [words[1]]
+    assert words[0] in err
+
+
+@pytest.mark.parametrize("stored", ["", ["a", "b"], None])
+def test_a_stored_prompt_that_is_none_is_not_scored(tmp_path, capsys, stored):
+    written(tmp_path / "a.webp", {"prompt": stored})
+    assert evaluate.main([str(tmp_path / "a.webp"), "--clip", str(SMALL / "clip")]) == 0
+    out, err = capsys.readouterr()
+    assert "clip_score" not in out
+    assert "has no prompt" in err

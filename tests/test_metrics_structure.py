@@ -5,7 +5,10 @@ import torch
 
 from zs2.metrics.structure import ms_ssim, scales, ssim_parts
 
-theirs = pytest.importorskip("pytorch_msssim")
+
+@pytest.fixture
+def theirs():
+    return pytest.importorskip("pytorch_msssim")
 
 
 def pictures(size=200):
@@ -14,20 +17,20 @@ def pictures(size=200):
     return x, (x + 0.2 * torch.rand(x.shape, generator=generator)).clamp(0, 1)
 
 
-def test_ssim():
+def test_ssim(theirs):
     x, y = pictures()
     expected = theirs.ssim(x, y, data_range=1, size_average=False)
     torch.testing.assert_close(ssim_parts(x, y)[0].mean(1), expected)
 
 
 @pytest.mark.parametrize("size", [176, 201])
-def test_ms_ssim(size):
+def test_ms_ssim(theirs, size):
     x, y = pictures(size)
     expected = theirs.ms_ssim(x, y, data_range=1, size_average=False)
     torch.testing.assert_close(torch.stack([*map(scales, x, y)]), expected)
 
 
-def test_of_a_clip():
+def test_of_a_clip(theirs):
     x, y = ((z * 255).round().byte().permute(0, 2, 3, 1) for z in pictures())
     clip = torch.stack([x[0], y[0], y[1]])
     pairs = clip.permute(0, 3, 1, 2).float() / 255

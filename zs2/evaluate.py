@@ -37,13 +37,29 @@ def of(path: Path, prompt: str | None, clip: "tuple[CLIP, Tokenizer] | None") ->
         raise InputError(f"{path} is a line of pixels: nothing can be measured in it")
     figures = measured(frames)
     if clip is not None:
+        prompt = stored_prompt(path) if prompt is None else prompt
         if prompt is None:
-            try:
-                prompt = str(read_settings(path)["prompt"])
-            except (InputError, KeyError):
-                say(f"{path} has no prompt, so no CLIP score: give --prompt TEXT")
+            say(f"{path} has no prompt, so no CLIP score: give --prompt TEXT")
         figures |= seen(clip, frames, prompt)
     return figures
+
+
+def stored_prompt(path: Path) -> str | None:
+    """What a clip was told, where that is one text."""
+    try:
+        prompt = read_settings(path).get("prompt")
+    except InputError:
+        return None
+    return prompt if isinstance(prompt, str) and prompt else None
+
+
+def named(folder: Path, clip: "CLIP") -> str:
+    """A CLIP model as a score has to name it."""
+    told = clip.vision_config
+    return (
+        f"{folder.name} (ViT of {told.num_hidden_layers} layers of {told.hidden_size}, patches of "
+        f"{told.patch_size} of {told.image_size} pixels)"
+    )
 
 
 def table(path: Path, figures: dict[str, float], backbone: str) -> Iterator[str]:
@@ -58,30 +74,37 @@ def table(path: Path, figures: dict[str, float], backbone: str) -> Iterator[str]
         yield f"  {name:22}{shown:>9}  {meanings[name]}".rstrip()
 
 
-def evaluate(args: argparse.Namespace) -> None:
-    """Measure and print.
+def evaluate(args: argparse.Namespace) -> int:
+    """Measure and print; 2 where a file cannot be measured, after the others.
 
     Raises:
-        InputError: a file, or the CLIP model, cannot be used.
+        InputError: the CLIP model, or the prompt, cannot be used.
     """
-    clip = None
+    clip, backbone = None, ""
+    if args.prompt == "":
+        raise InputError("--prompt is empty: leave it out for the prompts in the files")
     if args.clip is not None:
         from zs2.checkpoint.load import load_clip
 
         clip = load_clip(args.clip)
+        backbone = named(args.clip, clip[0])
     elif args.prompt is not None:
         raise InputError("--prompt has no use without --clip, the model that compares them")
-    backbone = args.clip.name if args.clip is not None else ""
     results = {}
     for path in args.paths:
-        results[str(path)] = of(path, args.prompt, clip)
+        try:
+            results[str(path)] = of(path, args.prompt, clip)
+        except InputError as error:
+            say(error)
+            continue
         if not args.json:
             for line in table(path, results[str(path)], backbone):
                 answer(line)
-    if args.json:
+    if args.json and results:
         told = {"clip_backbone": str(args.clip)} if args.clip is not None else {}
         for line in json.dumps({**told, "clips": results}, indent=1).splitlines():
             answer(line)
+    return 0 if len(results) == len({*args.paths}) else 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,14 +122,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     start()
     try:
-        evaluate(args)
+        return evaluate(args)
     except InputError as error:
         say(error)
         return 2
     except KeyboardInterrupt:
         say("interrupted")
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -28,13 +28,14 @@ from torch import nn
 import zs2
 from benchmarks.environment import save
 from benchmarks.evaluate import folder as results
-from benchmarks.evaluate.folder import Folder
+from benchmarks.evaluate.folder import Figure, Folder, Row
 from benchmarks.evaluate.methods import PLANS, Method, planned
-from benchmarks.evaluate.report import html, markdown, summary
+from benchmarks.evaluate.report import by_method, html, markdown, summary
 from zs2.checkpoint.load import load_clip
 from zs2.cli.terminal import answer, say
 from zs2.device import name_of
 from zs2.errors import InputError
+from zs2.metrics.differences import drift
 from zs2.metrics.figures import measured, seen
 from zs2.pipeline import Pipeline
 from zs2.shot import Clip
@@ -47,7 +48,7 @@ def lines(path: Path, count: int | None) -> list[str]:
     """The prompts of a file, one a line; # begins a comment.
 
     Raises:
-        InputError: it cannot be read, or holds none.
+        InputError: it cannot be read, or holds none, or fewer.
     """
     try:
         text = path.read_text("utf-8")
@@ -57,7 +58,16 @@ def lines(path: Path, count: int | None) -> list[str]:
     found = list(dict.fromkeys(line for line in found if line and not line.startswith("#")))
     if not found:
         raise InputError(f"{path} holds no prompt: write one a line")
+    if count is not None and count > len(found):
+        raise InputError(f"{path} holds {len(found)} prompts, and {count} were asked for")
     return found[:count]
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on")
+    return int(text)
 
 
 def share(text: str) -> tuple[int, int]:
@@ -69,31 +79,57 @@ def share(text: str) -> tuple[int, int]:
     return i, n
 
 
-def digest(model: nn.Module) -> str:
-    """Of a model's weights, so that clips of others are not taken for its own."""
+def digest(*models: object) -> str:
+    """Of models' weights, so that clips of others are not taken for theirs."""
     found = hashlib.sha256()
-    for tensor in model.state_dict().values():
-        found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for model in models:
+        assert isinstance(model, nn.Module)
+        for tensor in model.state_dict().values():
+            found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
     return found.hexdigest()[:12]
+
+
+def settings_of(pipe: Pipeline, judge: Any, args: argparse.Namespace) -> dict[str, str]:
+    """What all clips of a folder share.
+
+    Raises:
+        InputError: frames, steps, size or seed that the model cannot make.
+    """
+    asked = {"frames": args.frames, "size": args.size, "steps": args.steps, "seed": args.seed}
+    if args.frames < 2:
+        raise InputError("--frames is at least 2: a clip has several")
+    try:
+        shot = pipe.shot("", **asked)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    told = shot.settings[0]
+    weights = pipe.weights
+    towers = (tower.encoder for tower in weights.text.towers)
+    return {
+        "model": weights.name or "the small model",
+        "weights": digest(weights.unet, weights.vae, *towers),
+        "zs2": zs2.__version__,
+        "dtype": name_of(pipe.dtype),
+        "clip": "none" if judge is None else digest(judge[0]),
+        **{key: str(told[key]) for key in ("frames", "steps", "size", "cfg", "schedule")},
+    }
 
 
 def make(
     pipe: Pipeline, judge: Any, to: Folder, how: Method, prompt: str, args: argparse.Namespace
 ) -> None:
     """A clip and its figures."""
-    began = time.monotonic()
     asked = {"frames": args.frames, "size": args.size, "steps": args.steps, "seed": args.seed}
     clip = pipe(prompt, **asked, **how.asked)
     assert isinstance(clip, Clip)
-    seconds = time.monotonic() - began
-    figures = measured(clip.frames)
+    figures: dict[str, Figure] = {**measured(clip.frames)}
     del figures["frames"]
-    figures["noise_correlation"] = clip.correlation
+    figures["drift"] = drift(clip.frames).tolist()
     if judge is not None:
         figures |= seen(judge, clip.frames, prompt)
     path = to.clip(how.name, prompt, args.seed)
     clip.save(path.with_suffix(".webp"), overwrite=True)
-    to.finish(how.name, prompt, args.seed, {**figures, "seconds": seconds})
+    to.finish(how.name, how.settings, prompt, args.seed, figures)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -112,39 +148,53 @@ def run(args: argparse.Namespace) -> None:
         clip = SMALL / "clip" if args.clip is None and args.model is None else args.clip
         judge = None if clip is None else load_clip(clip)
         pipe = zs2.load(SMALL if args.model is None else args.model, device=args.device)
-        settings = {
-            "model": pipe.weights.name or "the small model",
-            "weights": digest(pipe.weights.unet),
-            "dtype": name_of(pipe.dtype),
-            "clip": None if clip is None else Path(clip).name,
-            "frames": args.frames,
-            "steps": args.steps or pipe.weights.defaults.steps,
-            "size": args.size or str(pipe.weights.defaults.size),
-        }
-        out.settle({key: str(value) for key, value in settings.items()})
+        out.settle(settings_of(pipe, judge, args))
         # Prompt by prompt, so that whatever is finished can be compared.
-        jobs = [(prompt, how) for prompt in prompts for how in methods]
         i, n = args.shard
-        jobs = [job for k, job in enumerate(jobs) if k % n == i - 1]
-        jobs = [(p, how) for p, how in jobs if not out.finished(how.name, p, args.seed)]
+        jobs = [(prompt, how) for prompt in prompts[i - 1 :: n] for how in methods]
+
+        def missing(job: tuple[str, Method]) -> bool:
+            prompt, how = job
+            return not out.finished(how.name, how.settings, prompt, args.seed)
+
+        jobs = [job for job in jobs if missing(job)]
         began = time.monotonic()
         for done, (prompt, how) in enumerate(jobs, start=1):
-            make(pipe, judge, out, how, prompt, args)
+            if missing((prompt, how)):  # another process may have made it since
+                make(pipe, judge, out, how, prompt, args)
             left = (time.monotonic() - began) / done * (len(jobs) - done)
             say(f"{done} of {len(jobs)}, {left / 60:.0f} min left: {how.name}, {prompt}")
-    rows = results.gathered(folders)
-    if not rows:
-        raise InputError(f"{args.out} holds no results yet")
+    rows = results.gathered(folders, {how.name: how.settings for how in methods}, prompts)
+    report(rows, [how.name for how in methods], prompts, folders, args)
+
+
+def report(
+    rows: Sequence[Row],
+    names: Sequence[str],
+    prompts: Sequence[str],
+    folders: Sequence[Folder],
+    args: argparse.Namespace,
+) -> None:
+    """Write what was found.
+
+    Raises:
+        InputError: nothing can be compared yet.
+    """
+    made = {row.method for row in rows}
+    if absent := [name for name in names if name not in made]:
+        say(f"{args.out} holds no clips of these prompts by {', '.join(absent)}")
+    names = [name for name in names if name in made]
+    if not by_method(rows, names):
+        raise InputError(f"{args.out} holds no prompt that all of these methods have made")
+    common = folders[0].settings() or {}
     results.write(args.out / "rows.csv", results.table(rows))
-    names = [how.name for how in methods]
-    common = out.settings() or {}
     results.write(args.out / "report.md", markdown(rows, names, common))
-    results.write(args.out / "report.html", html(rows, names, common, folders, args.shown))
+    page = html(rows, names, common, folders, prompts[: args.shown])
+    results.write(args.out / "report.html", page)
     if args.json:
         (plan,) = args.methods
-        name = f"evaluate {plan}" + (f" of {Path(common['model']).stem}" if args.model else "")
-        result = {"plan": plan, **common, **summary(rows, names)}
-        save(args.json, name, common["dtype"], result)
+        name = f"evaluate {plan}" + (f" of {Path(common['model']).name}" if args.model else "")
+        save(args.json, name, common["dtype"], {"plan": plan, **common, **summary(rows, names)})
     answer(str(args.out / "report.html"))
 
 
@@ -157,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--model", type=Path, help="default: the small one")
     parser.add_argument("--prompts", type=Path, default=PROMPTS, metavar="FILE")
-    parser.add_argument("--count", type=int, help="only the first prompts")
+    parser.add_argument("--count", type=positive, help="only the first prompts")
     parser.add_argument(
         "--methods", nargs="+", default=["table1"], metavar="NAME", help="methods or plans"
     )
@@ -172,7 +222,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--merge", type=Path, nargs="+", default=[], metavar="DIR", help="more results"
     )
     parser.add_argument("--report", action="store_true", help="of what is finished, and no more")
-    parser.add_argument("--shown", type=int, default=6, help="prompts whose clips the page shows")
+    parser.add_argument(
+        "--shown", type=positive, default=6, help="prompts whose clips the page shows"
+    )
     parser.add_argument("--json", type=Path, help="folder of results, for a plan's summary")
     args = parser.parse_args(argv)
     try:

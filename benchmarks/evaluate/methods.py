@@ -5,6 +5,7 @@ zs2:lam=0.003,inertia=0.8      with other values
 zs2:noise=mixed,alpha=0.99     with another noise model
 paper                          the paper's: no inertia, its two searches
 text2video-zero:motion=6       by how many 512ths of the picture it moves, to both sides
+text2video-zero:mu=0.98        its motion, with momentum attention in place of cross-frame
 ddim                           frame by frame
 own:lam=0.003                  zs2 with attention or noise of another kind, see `tried`
 
@@ -14,19 +15,22 @@ motion; study, what was tried for more of it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from benchmarks.evaluate.tried import TRIED
 from zs2.attention import FrameAttention
 from zs2.errors import InputError
 from zs2.noise import NOISES
+from zs2.pipeline import Pipeline
+from zs2.shot import Shot
 from zs2.shots.frame_by_frame import FrameByFrame
 from zs2.shots.text2video_zero import Text2VideoZero
 
 PAPER = {"inertia": "0", "select": "paper", "search": "iterative"}
 LAMS = (0.001, 0.003, 0.01, 0.03, 0.1)
-STUDIED = (0.001, 0.003, 0.01)
+STUDIED = (0.001, 0.003, 0.01, 0.03)
+MOTIONS = (3, 6, 12, 24)
 MUS = {"self": 0, "momentum": 0.98, "cross-frame": 1}
 PLANS = {
     "table1": ["ddim", "text2video-zero", "paper", "zs2"],
@@ -45,7 +49,7 @@ PLANS = {
     "coherence": [
         *(f"zs2:lam={lam}" for lam in LAMS[:4]),
         *(f"paper:lam={lam}" for lam in LAMS[1:]),
-        *(f"text2video-zero:motion={motion}" for motion in (3, 6, 12, 24)),
+        *(f"text2video-zero:motion={motion}" for motion in MOTIONS),
         "ddim",
     ],
     # Neighbours' noise correlates alike: the alphas are by default those of lam = 0.01.
@@ -58,8 +62,19 @@ PLANS = {
         *(f"zs2:lam={lam},inertia={inertia}" for inertia in (0, 0.5, 0.8, 1) for lam in STUDIED),
         *(f"zs2:lam={lam},mu={mu}" for mu in (0, 0.5, 0.9, 1) for lam in STUDIED),
         *(f"{kind}:lam={lam}" for kind in TRIED for lam in STUDIED),
+        *(f"text2video-zero:motion={motion},mu=0.98" for motion in MOTIONS),
     ],
 }
+
+
+@dataclass(frozen=True)
+class Look:
+    """A feature: momentum attention, whatever another feature has chosen."""
+
+    mu: float
+
+    def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
+        return replace(shot, attention=FrameAttention(self.mu))
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,11 @@ class Method:
 
     name: str
     asked: dict[str, Any]
+
+    @property
+    def settings(self) -> str:
+        """All that it is, defaults too, so that clips of others are not taken for its own."""
+        return repr(self.asked)
 
     @property
     def family(self) -> str:
@@ -107,8 +127,9 @@ def method(name: str) -> Method:
             return Method(name, {**ours(values), "features": [TRIED[kind]]})
         if kind == "text2video-zero":
             by = float(values.pop("motion", 12))
+            looks = [Look(float(mu)) for mu in [values.pop("mu", None)] if mu is not None]
             check_empty(values)
-            return Method(name, {"features": [Text2VideoZero(motion=(by, by))]})
+            return Method(name, {"features": [Text2VideoZero(motion=(by, by)), *looks]})
         if kind == "ddim":
             check_empty(values)
             return Method(name, {"features": [FrameByFrame()]})

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from benchmarks.evaluate.folder import Folder, Row
 from benchmarks.evaluate.methods import method
 from benchmarks.evaluate.statistics import (
@@ -17,6 +15,7 @@ from benchmarks.evaluate.statistics import (
     difference,
     estimate,
     interval,
+    means,
     verdict,
 )
 from benchmarks.plot import svg
@@ -24,18 +23,48 @@ from benchmarks.plot import svg
 CURVES = ("residual", "jumps", "tc", "ms_ssim", "appearance", "clip_score")
 CHANGES = (5, 10, 15, 20, 30)
 """Differences of the last frame to the first, 0..255, at which methods are compared."""
+NOTE = (
+    "Differences are to the first method, paired by prompt and seed, with 95 % intervals. Where "
+    "nothing differs, one word in twenty is wrong by chance: choose the figure that matters "
+    "before you look, and do not count words."
+)
 Values = dict[tuple[str, int], float]
+Table = tuple[str, list[list[str]]]
+"""A title and lines of cells, the first of them the head."""
 
 
 def by_method(rows: Sequence[Row], names: Sequence[str]) -> dict[str, dict[str, Values]]:
-    """Values by metric, method, and prompt with seed; only of these methods, in their order."""
+    """Figures of clips by metric, method, and prompt with seed, in the order of `names`.
+
+    Only prompts and seeds that all of these methods have, so that means are of the same.
+    """
     found: dict[str, dict[str, Values]] = {}
     for row in rows:
-        if row.method in names:
-            values = found.setdefault(row.metric, {}).setdefault(row.method, {})
-            values[row.prompt, row.seed] = row.value
+        if row.frame is None:
+            values = found.setdefault(row.metric, {name: {} for name in names})
+            values[row.method][row.prompt, row.seed] = row.value
+    for metric, of in found.items():
+        common = set.intersection(*(set(values) for values in of.values()))
+        found[metric] = {
+            name: {key: value for key, value in values.items() if key in common}
+            for name, values in of.items()
+        }
+    return {metric: of for metric, of in found.items() if all(of.values())}
+
+
+def by_frame(rows: Sequence[Row], names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """Means of each frame over the clips, by metric and method."""
+    found: dict[str, dict[str, dict[int, list[float]]]] = {}
+    for row in rows:
+        if row.frame is not None:
+            frames = found.setdefault(row.metric, {name: {} for name in names})[row.method]
+            frames.setdefault(row.frame, []).append(row.value)
     return {
-        metric: {name: of[name] for name in names if name in of} for metric, of in found.items()
+        metric: {
+            name: [sum(v) / len(v) for _, v in sorted(frames.items())]
+            for name, frames in of.items()
+        }
+        for metric, of in found.items()
     }
 
 
@@ -43,18 +72,40 @@ def shown(found: Estimate) -> str:
     return f"{found.mean:.3f} ({found.low:.3f} .. {found.high:.3f})"
 
 
-def tables(rows: Sequence[Row], names: Sequence[str]) -> Iterator[tuple[str, list[list[str]]]]:
-    """A title and lines of cells, the first of them the head, for every metric."""
-    for metric, of in by_method(rows, names).items():
+def tables(rows: Sequence[Row], names: Sequence[str]) -> Iterator[Table]:
+    """What is alike at equal change, and then every figure."""
+    figures = by_method(rows, names)
+    yield from equal_tables(figures)
+    for metric, of in figures.items():
         base = next(iter(of))
         lines = [["method", "clips", "mean (95 %)", f"difference to {base}", ""]]
         for name, values in of.items():
-            line = [name, str(len(values)), shown(estimate([*values.values()]))]
+            line = [name, str(len(values)), shown(estimate(values))]
             apart = difference(values, of[base]) if name != base else None
             line += ["", ""] if apart is None else [shown(apart), verdict(metric, apart)]
             lines.append(line)
-        direction = {True: " (more is better)", False: " (less is better)", None: ""}
-        yield metric + direction[BETTER.get(metric)], lines
+        yield metric + direction(metric), lines
+
+
+def direction(metric: str) -> str:
+    words = {True: " (more is better)", False: " (less is better)", None: ""}
+    return words[BETTER.get(metric)]
+
+
+def equal_tables(figures: Mapping[str, dict[str, Values]]) -> Iterator[Table]:
+    """Families of methods at equal change from the first to the last frame."""
+    for metric in CURVES:
+        found = {goal: of[metric] for goal, of in equal(figures).items() if metric in of}
+        if not found:
+            continue
+        base = next(iter(next(iter(found.values()))))
+        lines = [["net change", "methods", "mean (95 %)", f"difference to {base}", ""]]
+        for goal, of in found.items():
+            for family, (mean, apart) in of.items():
+                line = [str(goal), family, shown(mean)]
+                line += ["", ""] if apart is None else [shown(apart), verdict(metric, apart)]
+                lines.append(line)
+        yield f"{metric} at equal net change{direction(metric)}", lines
 
 
 def families(names: Sequence[str]) -> dict[str, list[str]]:
@@ -65,46 +116,70 @@ def families(names: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
+Pair = tuple[Estimate, Estimate | None]
+"""A mean, and its difference to the first family's."""
+
+
+def equal(figures: Mapping[str, dict[str, Values]]) -> dict[int, dict[str, dict[str, Pair]]]:
+    """Each figure at equal change: by change, metric and family, the first family before others.
+
+    A change that the first family does not reach is left out: the others have nothing to differ
+    from.
+    """
+    change = {name: means(values)[0] for name, values in figures.get("net_change", {}).items()}
+    groups = [(f, group) for f, group in families([*change]).items() if len(group) > 1]
+    found: dict[int, dict[str, dict[str, Pair]]] = {}
+    for metric, of in figures.items():
+        drawn = {name: means(of[name]) for _, group in groups for name in group}
+        for goal in CHANGES if metric != "net_change" else ():
+            first = None
+            for i, (family, group) in enumerate(groups):
+                values = [drawn[name][0] for name in group]
+                prompts = drawn[group[0]][1]
+                at = at_change([change[name] for name in group], values, goal)
+                first = at if i == 0 else first
+                if at is None or first is None:
+                    continue
+                apart = None if i == 0 else interval(at - first, prompts)
+                row = found.setdefault(goal, {}).setdefault(metric, {})
+                row[family] = (interval(at, prompts), apart)
+    return {goal: found[goal] for goal in sorted(found)}
+
+
 def summary(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
     """Means and differences with their intervals, and families at the same change, for JSON."""
-    of = by_method(rows, names)
-    names = [name for name in names if name in of.get("motion", {})]
-    base, *_ = names
-    keys = sorted(set.intersection(*({*of["motion"][name]} for name in names)))
-    means: dict[str, Any] = {name: {} for name in names}
+    figures = by_method(rows, names)
+    base = names[0]
+    each: dict[str, Any] = {name: {} for name in names}
     apart: dict[str, Any] = {name: {} for name in names if name != base}
-    at: dict[str, Any] = {}
-    groups = {family: group for family, group in families(names).items() if len(group) > 1}
-    for metric, values in of.items():
-        if metric == "seconds":
-            continue
+    for metric, of in figures.items():
         for name in names:
-            means[name][metric] = rounded(estimate([*values[name].values()]))
+            each[name][metric] = rounded(estimate(of[name]))
             if name != base:
-                apart[name][metric] = rounded(difference(values[name], values[base]))
-        for goal in CHANGES:
-            first: Tensor | None = None
-            for family, group in groups.items():
-                change = {name: of["net_change"][name] for name in group}
-                found = at_change(change, {name: values[name] for name in group}, keys, goal)
-                if found is None or metric == "net_change":
-                    continue
+                apart[name][metric] = rounded(difference(of[name], of[base]))
+    at: dict[str, Any] = {}
+    for goal, by_metric in equal(figures).items():
+        for metric, pairs in by_metric.items():
+            for family, (mean, off) in pairs.items():
                 row = at.setdefault(str(goal), {}).setdefault(family, {})
-                row[metric] = rounded(interval(found))
-                if first is None:
-                    first = found
-                else:
-                    row[metric] += rounded(interval(found - first))
+                row[metric] = rounded(mean) + rounded(off)
+    keys = figures["motion"][base]
     counts = {"clips": len(keys), "prompts": len({prompt for prompt, _ in keys})}
-    return {**counts, "means": means, "differences": apart, "at change": at}
+    curves = {
+        metric: {name: [float(f"{x:.4g}") for x in line] for name, line in of.items()}
+        for metric, of in by_frame(rows, names).items()
+    }
+    return {**counts, "means": each, "differences": apart, "at change": at, "by frame": curves}
 
 
 def rounded(found: Estimate | None) -> list[float]:
-    return [] if found is None else [float(f"{value:.4g}") for value in found]
+    """Mean and interval."""
+    return [] if found is None else [float(f"{value:.4g}") for value in found[:3]]
 
 
 def curves(rows: Sequence[Row], names: Sequence[str]) -> Iterator[str]:
-    """Figures over the change from first to last frame, a line for each family of methods."""
+    """Figures over the change from first to last frame, a line for each family of methods; and
+    those of frames over the frames."""
     of = by_method(rows, names)
     for metric in CURVES:
         if metric not in of or "net_change" not in of:
@@ -112,14 +187,16 @@ def curves(rows: Sequence[Row], names: Sequence[str]) -> Iterator[str]:
         lines: dict[str, list[tuple[float, float]]] = {}
         for name, values in of[metric].items():
             change = of["net_change"][name]
-            point = (estimate([*change.values()]).mean, estimate([*values.values()]).mean)
+            point = (estimate(change).mean, estimate(values).mean)
             lines.setdefault(method(name).family, []).append(point)
         ordered = {family: sorted(points) for family, points in lines.items()}
         yield svg(("net change, 0..255", metric, ordered))
+    for metric, frames in by_frame(rows, names).items():
+        yield svg(("frame", metric, {n: [*enumerate(line, 1)] for n, line in frames.items()}))
 
 
 def markdown(rows: Sequence[Row], names: Sequence[str], settings: Mapping[str, object]) -> str:
-    parts = [", ".join(f"{key} {value}" for key, value in settings.items())]
+    parts = [", ".join(f"{key} {value}" for key, value in settings.items()), NOTE]
     for title, lines in tables(rows, names):
         head, *body = ["| " + " | ".join(line) + " |" for line in lines]
         parts.append("\n".join([f"**{title}**", "", head, "| --- " * len(lines[0]) + "|", *body]))
@@ -142,7 +219,7 @@ def html(
     names: Sequence[str],
     settings: Mapping[str, object],
     folders: Sequence[Folder],
-    prompts: int,
+    prompts: Sequence[str],
 ) -> str:
     """The page: clips side by side, curves, tables."""
     told = ", ".join(f"{key} {value}" for key, value in settings.items())
@@ -154,7 +231,7 @@ def html(
         *sheets(rows, names, folders, prompts),
         "<h2>Over motion</h2>",
         *curves(rows, names),
-        "<h2>Figures</h2>",
+        f"<h2>Figures</h2><p>{NOTE}</p>",
     ]
     for title, lines in tables(rows, names):
         parts.append(f"<h3>{escape.escape(title)}</h3><table>")
@@ -169,17 +246,18 @@ def html(
 
 
 def sheets(
-    rows: Sequence[Row], names: Sequence[str], folders: Sequence[Folder], prompts: int
+    rows: Sequence[Row], names: Sequence[str], folders: Sequence[Folder], prompts: Sequence[str]
 ) -> Iterator[str]:
-    """The clips of the first prompts, those of a prompt side by side."""
-    files: dict[tuple[str, int], dict[str, Path]] = {}
+    """The clips of some prompts, those of a prompt side by side."""
+    files: dict[tuple[int, int], dict[str, Path]] = {}
     for row in rows:
         for folder in folders:
             path = folder.path / "clips" / f"{row.clip}.webp"
-            if row.method in names and path.exists():
-                files.setdefault((row.prompt, row.seed), {})[row.method] = path
-    for (prompt, seed), clips in sorted(files.items())[:prompts]:
-        yield f"<h3>{escape.escape(prompt)} <small>(seed {seed})</small></h3>"
+            if row.prompt in prompts and path.exists():
+                key = prompts.index(row.prompt), row.seed
+                files.setdefault(key, {})[row.method] = path
+    for (place, seed), clips in sorted(files.items()):
+        yield f"<h3>{escape.escape(prompts[place])} <small>(seed {seed})</small></h3>"
         for name in names:
             if name in clips:
                 data = base64.b64encode(clips[name].read_bytes()).decode()

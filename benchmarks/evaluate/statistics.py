@@ -1,90 +1,111 @@
 """Means with bootstrap intervals, and differences that are paired by prompt and seed."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import pairwise
+from statistics import NormalDist
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 DRAWS = 10_000
+FEW = 10
+"""Prompts below which no word is given: too many would be wrong."""
+REACHED = 0.95
+"""Share of the draws in which a family has to change as much as is asked."""
 BETTER = {  # whether more is better; what is not here is neither
     "clip_score": True,
     "consistency_adjacent": True,
     "consistency_all_pairs": True,
     "ms_ssim": True,
     "temporal_flickering": True,
-    "persistence": True,
     "residual": False,
     "jumps": False,
     "tc": False,
     "appearance": False,
 }
 
-
-class Estimate(NamedTuple):
-    """A mean and its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
 Of = Mapping[tuple[str, int], float]
 """A figure by prompt and seed."""
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Of values of one prompt each, by a bootstrap over them."""
-    return interval(means(torch.tensor(values, dtype=torch.float64)))
+class Estimate(NamedTuple):
+    """A mean and its 95 % interval, and of how many prompts they are."""
+
+    mean: float
+    low: float
+    high: float
+    prompts: int
 
 
-def means(x: Tensor) -> Tensor:
-    """The mean of x [n], and that of each draw of n from it: [1 + DRAWS]."""
-    return torch.cat((x.mean(0, keepdim=True), x[draws(len(x))].mean(1)))
+def estimate(values: Of) -> Estimate:
+    """By a bootstrap over prompts; the seeds of one are no prompts more, and are averaged."""
+    found, prompts = means(values)
+    return interval(found, prompts)
 
 
-def interval(found: Tensor) -> Estimate:
-    """A mean and those of its draws, [1 + DRAWS], as mean and interval."""
-    bounds = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    return Estimate(float(found[0]), *torch.quantile(found[1:], bounds).tolist())
+def means(values: Of) -> tuple[Tensor, int]:
+    """The mean over prompts, and that of each draw of them, [1 + DRAWS]; and how many there are."""
+    by_prompt: dict[str, list[float]] = {}
+    for (prompt, _), value in sorted(values.items()):
+        by_prompt.setdefault(prompt, []).append(value)
+    x = torch.tensor([sum(v) / len(v) for v in by_prompt.values()], dtype=torch.float64)
+    return torch.cat((x.mean(0, keepdim=True), x[draws(len(x))].mean(1))), len(x)
 
 
-def at_change(
-    change: Mapping[str, Of], values: Mapping[str, Of], keys: Sequence[tuple[str, int]], goal: float
-) -> Tensor | None:
+def interval(found: Tensor, prompts: int) -> Estimate:
+    """A mean and those of its draws, [1 + DRAWS]; a draw without a value is left out.
+
+    The percentiles lie further out than 2.5 and 97.5, or the interval of few prompts would be too
+    narrow: as far as Student's t is wider than the normal distribution, and a sample's spread
+    smaller than what it is of (Hesterberg 2014, "What teachers should know about the bootstrap").
+    """
+    apart = students_t(prompts - 1) * math.sqrt(prompts / (prompts - 1)) if prompts > 1 else 0
+    outside = NormalDist().cdf(-apart)
+    bounds = torch.tensor([outside, 1 - outside], dtype=torch.float64)
+    low, high = torch.nanquantile(found[1:], bounds).tolist()
+    return Estimate(float(found[0]), low, high, prompts)
+
+
+def students_t(freedom: int) -> float:
+    """The 97.5th percentile of Student's t, by the first terms of its series in 1 / freedom."""
+    z = NormalDist().inv_cdf(0.975)
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    return z + first / freedom + second / freedom**2
+
+
+def at_change(change: Sequence[Tensor], values: Sequence[Tensor], goal: float) -> Tensor | None:
     """A figure of a family of methods where its clips' last frames differ by `goal` from the first.
 
-    Read off the straight line through the two methods whose mean changes lie around it: its mean,
-    and that of each draw of prompts, [1 + DRAWS]. None where all change less, or all more.
+    Read off the straight lines between methods, in the order of their mean changes: of all
+    prompts, and of each draw of them, [1 + DRAWS]; NaN where no line reaches the goal. None where
+    that is so of the mean, or of too many draws.
 
     Args:
-        change, values: of each method of the family.
-        keys: the prompts and seeds to take.
+        change, values: `means` of each method of the family, of the same prompts.
     """
-
-    def of(figures: Of) -> Tensor:
-        return means(torch.tensor([figures[key] for key in keys], dtype=torch.float64))
-
-    points = sorted(
-        ((of(figures), name) for name, figures in change.items()), key=lambda p: p[0][0]
-    )
-    for (low, a), (high, b) in pairwise(points):
-        if low[0] <= goal <= high[0] and low[0] < high[0]:
-            share = (goal - low) / (high - low)
-            return (1 - share) * of(values[a]) + share * of(values[b])
-    return None
+    order = sorted(zip(change, values, strict=True), key=lambda method: float(method[0][0]))
+    at = torch.full((1 + DRAWS,), torch.nan, dtype=torch.float64)
+    for (low, a), (high, b) in pairwise(order):
+        share = (goal - low) / (high - low)
+        between = (low <= goal) & (goal <= high) & (low < high)
+        at = torch.where(between & at.isnan(), (1 - share) * a + share * b, at)
+    reached = at.isfinite()
+    return at if reached[0] and reached.double().mean() >= REACHED else None
 
 
 def difference(values: Of, base: Of) -> Estimate | None:
     """Of two methods, of the prompts and seeds that both have; None without any."""
-    both = sorted(values.keys() & base.keys())
-    return estimate([values[key] - base[key] for key in both]) if both else None
+    both = values.keys() & base.keys()
+    return estimate({key: values[key] - base[key] for key in both}) if both else None
 
 
 def verdict(metric: str, found: Estimate) -> str:
     """A difference as a word."""
+    if found.prompts < FEW:
+        return "too few prompts"
     if found.low <= 0 <= found.high:
         return "no difference shown"
     if metric not in BETTER:

@@ -9,7 +9,7 @@
     early    in the noisier half of the timesteps, self-attention afterwards
     late     in the other half
     low      the noise of later frames takes its low frequencies, up to a quarter, from frame 1's
-             (the filter of FreeInit, Wu et al. 2023, arXiv 2312.07537)
+             (FreeInit, Wu et al. 2023, arXiv 2312.07537, has a filter over time too)
     pan      the camera's warp of the noise, by a pixel a frame
 
 None is part of zs2: what wins belongs there, and the others are kept to be measured again.
@@ -142,6 +142,7 @@ class LowNoise:
             yield mixed.flatten(1)
 
 
+@dataclass(frozen=True)
 class Low:
     def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
         old = shot.noise

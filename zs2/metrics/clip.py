@@ -14,9 +14,9 @@ FORMULA = "100 mean max(cos(image, text), 0)"
 def features(clip: CLIP, frames: Tensor) -> Tensor:
     """Unit vectors [F, P] of uint8 frames [F, H, W, 3], cropped to a square as CLIP was trained."""
     side = clip.vision_config.image_size
-    square = covering(frames, side, side).permute(0, 3, 1, 2)
     device = clip.logit_scale.device
-    return torch.cat([clip.encode_image(x[None].to(device) / 127.5 - 1) for x in square])
+    squares = (covering(x[None], side, side).permute(0, 3, 1, 2) for x in frames)
+    return torch.cat([clip.encode_image(x.to(device) / 127.5 - 1) for x in squares])
 
 
 @torch.inference_mode()

@@ -1,4 +1,10 @@
-"""How a clip moves and holds together, from the differences of its frames."""
+"""How a clip moves and holds together, from the differences of its frames.
+
+Frame by frame, so that a long clip takes little more memory than itself.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -9,28 +15,33 @@ LARGE = 256
 
 
 def motion(frames: Tensor) -> float:
-    """Mean absolute difference of adjacent frames, 0..255, for uint8 frames [F, H, W, 3]."""
-    if len(frames) < 2:
-        return 0.0
-    return float((frames[1:].float() - frames[:-1].float()).abs().mean())
+    """Mean absolute difference of adjacent frames, 0..255, for frames [F, H, W, 3]."""
+    steps = [apart(a, b) for a, b in pairwise(frames)]
+    return sum(steps) / len(steps) if steps else 0.0
 
 
 def change(frames: Tensor) -> float:
-    """Mean absolute difference of the last frame to the first, 0..255, for uint8 [F, H, W, 3].
+    """Mean absolute difference of the last frame to the first, 0..255, for frames [F, H, W, 3].
 
     Beside `motion` it tells moving on from jumping to and fro, which leads nowhere.
     """
-    return float((frames[-1].float() - frames[0].float()).abs().mean())
+    return apart(frames[0], frames[-1])
+
+
+def apart(a: Tensor, b: Tensor) -> float:
+    """Mean absolute difference of two pictures."""
+    return float((b.float() - a.float()).abs().mean())
 
 
 def calm(frames: Tensor) -> Tensor:
-    """Frames without a GIF's dither: averaged over 4x4 pixels, float32.
+    """Frames without a GIF's dither: uint8 [F, H, W, 3] averaged over 4x4 pixels, float32.
 
     Those with a side below 256 pixels are as they were.
     """
     if min(frames.shape[1:3]) < LARGE:
-        return frames.float()
-    return F.avg_pool2d(frames.permute(0, 3, 1, 2).float(), 4).permute(0, 2, 3, 1)
+        return frames
+    pooled = [F.avg_pool2d(x.permute(2, 0, 1).float(), 4).permute(1, 2, 0) for x in frames]
+    return torch.stack(pooled)
 
 
 def motion_mae(frames: Tensor) -> float:
@@ -38,16 +49,19 @@ def motion_mae(frames: Tensor) -> float:
     return motion(calm(frames))
 
 
-def persistence(latents: Tensor) -> float:
-    """Mean cosine of successive frame differences, -1..1, for latents [F, C, h, w].
+def persistence(x: Tensor) -> float:
+    """Mean cosine of successive differences, -1..1, of frames or latents [F, ...].
 
     Near 1 frames move on steadily; a random walk is at 0, and noise around a still at -1/2. Fewer
     than three frames have none: 0.
     """
-    if len(latents) < 3:
-        return 0.0
-    steps = (latents[1:] - latents[:-1]).float().flatten(1)  # (F-1, D)
-    return float(torch.cosine_similarity(steps[1:], steps[:-1]).mean())
+
+    def steps() -> Iterator[Tensor]:
+        for a, b in pairwise(x):
+            yield (b.float() - a.float()).flatten()
+
+    cosines = [float(torch.cosine_similarity(a, b, dim=0)) for a, b in pairwise(steps())]
+    return sum(cosines) / len(cosines) if cosines else 0.0
 
 
 def flicker(frames: Tensor) -> float:
@@ -55,20 +69,21 @@ def flicker(frames: Tensor) -> float:
     return 1 - motion(frames) / 255
 
 
-def colour_histogram(frames: Tensor) -> Tensor:
-    """Share of pixels in each of 4x4x4 colour bins: uint8 [F, H, W, 3] to [F, 64]."""
-    bins = (frames // 64).long()
-    index = (bins[..., 0] * 16 + bins[..., 1] * 4 + bins[..., 2]).flatten(1)  # (F, H*W)
-    counts = torch.zeros(len(frames), 64).scatter_add_(1, index, torch.ones(index.shape))
-    return counts / index.shape[1]
+def colour_histogram(picture: Tensor) -> Tensor:
+    """Share of pixels in each of 4x4x4 colour bins: uint8 [H, W, 3] to [64]."""
+    r, g, b = (picture // 64).long().flatten(0, 1).unbind(-1)
+    return torch.bincount(r * 16 + g * 4 + b, minlength=64) / len(r)
 
 
-def appearance_distance(frames: Tensor) -> float:
-    """Mean L1 distance of each later frame's colour histogram to frame 1's, 0..2.
+def drift(frames: Tensor) -> Tensor:
+    """How far each frame's colours are from frame 1's: L1 of histograms [F], 0..2.
 
     Says whether the look is kept; unlike pixel differences, it does not count motion.
     """
-    if len(frames) < 2:
-        return 0.0
-    histogram = colour_histogram(frames)
-    return float((histogram[1:] - histogram[0]).abs().sum(-1).mean())
+    histograms = torch.stack([colour_histogram(x) for x in frames])
+    return (histograms - histograms[0]).abs().sum(-1)
+
+
+def appearance_distance(frames: Tensor) -> float:
+    """The mean `drift` of the later frames."""
+    return float(drift(frames)[1:].mean()) if len(frames) > 1 else 0.0

@@ -37,7 +37,7 @@ def measured(frames: Tensor) -> dict[str, float]:
         "motion": differences.motion(frames),
         "motion_mae": differences.motion_mae(frames),
         "net_change": differences.change(frames),
-        "persistence": differences.persistence(frames.float() / 255),
+        "persistence": differences.persistence(frames),
         "flow": flow.size(back),
         "residual": float(left.mean()),
         "jumps": flow.jumps(left),

@@ -132,28 +132,28 @@ def displaced(r1: Tensor, r2: Tensor, d: Tensor, window: int) -> Tensor:
     return torch.stack([g22 * h1 - g12 * h2, g11 * h2 - g12 * h1], dim=1) * inverse[:, None]
 
 
-def moved_back(x: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+def moved_back(x: Tensor, d: Tensor, padding: str = "zeros") -> tuple[Tensor, Tensor]:
     """What pictures [B, C, H, W] have where a flow leads, and whether that lies inside: [B, H, W].
 
-    Between pixels linearly; outside it is 0.
+    Between pixels linearly; outside it is 0, or with "border" what is nearest.
     """
     h, w = x.shape[-2:]
     column = torch.arange(w, dtype=d.dtype, device=d.device) + d[:, 0]
     row = torch.arange(h, dtype=d.dtype, device=d.device)[:, None] + d[:, 1]
     inside = (column >= 0) & (column < w - 1) & (row >= 0) & (row < h - 1)
     grid = torch.stack([2 * column / max(w - 1, 1) - 1, 2 * row / max(h - 1, 1) - 1], dim=-1)
-    there = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    there = F.grid_sample(x, grid, mode="bilinear", padding_mode=padding, align_corners=True)
     return there, inside
 
 
 def grey(frames: Tensor) -> Tensor:
-    """uint8 frames [F, H, W, 3] to their luminance, [F, H, W] in 0..255."""
+    """Frames [.., H, W, 3] in 0..255 to their luminance, [.., H, W] in 0..255."""
     return (frames.float() @ torch.tensor(GREY, device=frames.device)).round()
 
 
 def backwards(frames: Tensor) -> Tensor:
     """Where each pixel of each frame but the first was in the one before: [F-1, 2, H, W]."""
-    return torch.cat([flow(b[None], a[None]) for a, b in pairwise(grey(frames))])
+    return torch.cat([flow(grey(b)[None], grey(a)[None]) for a, b in pairwise(frames)])
 
 
 def residuals(frames: Tensor, back: Tensor) -> Tensor:
@@ -162,14 +162,17 @@ def residuals(frames: Tensor, back: Tensor) -> Tensor:
     Args:
         back: where each pixel of the later frame was, [F-1, 2, H, W].
     """
-    x = frames.permute(0, 3, 1, 2).float()
-    h, w = x.shape[-2:]
-    rows = torch.arange(h, dtype=back.dtype)[:, None]
-    columns = torch.arange(w, dtype=back.dtype)
-    place = torch.stack([columns + back[:, 0], rows + back[:, 1]], dim=-1)
-    grid = 2 * place / torch.tensor([w - 1, h - 1]) - 1
-    warped = F.grid_sample(x[:-1], grid, padding_mode="border", align_corners=True)
-    return (warped - x[1:]).abs().mean((1, 2, 3))
+    left = []
+    for a, b, d in zip(frames, frames[1:], back, strict=False):
+        # Where a flow leads out of the picture, it is its border that goes on.
+        warped, _ = moved_back(as_channels(a), d[None], padding="border")
+        left.append((warped - as_channels(b)).abs().mean())
+    return torch.stack(left)
+
+
+def as_channels(picture: Tensor) -> Tensor:
+    """[H, W, 3] to [1, 3, H, W] float32."""
+    return picture.permute(2, 0, 1)[None].float()
 
 
 def tc(frames: Tensor, back: Tensor) -> float:
@@ -178,11 +181,12 @@ def tc(frames: Tensor, back: Tensor) -> float:
     mean |W f_i - f_{i+1}| + 0.1 (mean |flow's change across| + mean |its change down|), frames in
     0..1, zeros outside.
     """
-    x = frames.permute(0, 3, 1, 2).float() / 255
-    warped, _ = moved_back(x[:-1], back)
-    off = (warped - x[1:]).abs().mean((1, 2, 3))
+    off = []
+    for a, b, d in zip(frames, frames[1:], back, strict=False):
+        warped, _ = moved_back(as_channels(a), d[None])
+        off.append((warped - as_channels(b)).abs().mean() / 255)
     rough = back.diff(dim=-1).abs().mean((1, 2, 3)) + back.diff(dim=-2).abs().mean((1, 2, 3))
-    return float((off + 0.1 * rough).mean())
+    return float((torch.stack(off) + 0.1 * rough).mean())
 
 
 def size(d: Tensor) -> float:

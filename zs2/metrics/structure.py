@@ -1,5 +1,6 @@
 """Structural similarity of pictures (Wang et al. 2004), and over scales (Wang et al. 2003)."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -41,12 +42,17 @@ def ms_ssim(frames: Tensor) -> float:
     Five scales by means of 2x2 pixels. Sides below 161 are enlarged to 192 first, as a window
     must fit in the last scale.
     """
-    x = frames.permute(0, 3, 1, 2).float() / 255
-    smaller = min(x.shape[-2:])
-    if smaller < SMALLEST:
-        sides = [round(side * 192 / smaller) for side in x.shape[-2:]]
-        x = F.interpolate(x, sides, mode="bicubic").clamp(0, 1)
-    return float(torch.stack([scales(a, b) for a, b in pairwise(x)]).mean())
+    smaller = min(frames.shape[1:3])
+
+    def large() -> Iterator[Tensor]:
+        for frame in frames:
+            x = frame.permute(2, 0, 1).float() / 255
+            if smaller < SMALLEST:
+                sides = [round(side * 192 / smaller) for side in x.shape[1:]]
+                x = F.interpolate(x[None], sides, mode="bicubic")[0].clamp(0, 1)
+            yield x
+
+    return float(torch.stack([scales(a, b) for a, b in pairwise(large())]).mean())
 
 
 def scales(x: Tensor, y: Tensor) -> Tensor:
