@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.report import costs, evaluation, method
-from benchmarks.report.tables import source
+from benchmarks.report.tables import plot_path, source
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -46,6 +46,12 @@ SECTIONS = {
     "camera": method.camera,
     "devices": costs.devices,
 }
+PLOTS = {
+    "drift": method.decay_plot,
+    "growth": costs.growth_plot,
+    "memory": costs.memory_plot,
+    "evaluate long": evaluation.drift_plot,
+}
 TITLE = """\
 # Results
 
@@ -66,10 +72,8 @@ def files() -> dict[Path, str]:
                     if name in BRIEF:
                         brief.append(f"{BRIEF[name](results[name])}\n\n{source(results[name])}")
     for results in machines:
-        if "growth" in results:
-            made[ROOT / costs.plot_path(results["growth"])] = costs.growth_plot(results["growth"])
-        if "memory" in results:
-            made[ROOT / costs.memory_path(results["memory"])] = costs.memory_plot(results["memory"])
+        for name in PLOTS.keys() & results:
+            made[ROOT / plot_path(name, results[name])] = PLOTS[name](results[name])
     before, rest = readme.read_text("utf-8").split(BEGIN)
     made[readme] = "\n\n".join([before + BEGIN, *brief, END + rest.split(END)[1]])
     made[ROOT / "docs/results.md"] = "\n\n".join(full) + "\n"

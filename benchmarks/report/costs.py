@@ -1,10 +1,7 @@
 """What it costs: sections about time and memory, and their plots."""
 
-from pathlib import Path
-
-from benchmarks.environment import slug
 from benchmarks.plot import short, svg
-from benchmarks.report.tables import Result, seconds, table
+from benchmarks.report.tables import Result, image, seconds, table
 
 
 def momentum(result: Result) -> str:
@@ -202,9 +199,8 @@ def command(result: Result) -> str:
 
 
 def growth(result: Result) -> str:
-    return (
-        f"**Growth** of a UNet step with guidance ({result['model']}).\n\n"
-        f"![Time over frames and over size]({Path(plot_path(result)).name})"
+    return f"**Growth** of a UNet step with guidance ({result['model']}).\n\n" + image(
+        "growth", result, "Time over frames and over size"
     )
 
 
@@ -221,10 +217,6 @@ def growth_plot(result: Result) -> str:
         (f"frames of {usual}x{usual}", "ms a step", lines("frames")),
         ("pixels a side, 8 frames", "ms a step", lines("size")),
     )
-
-
-def plot_path(result: Result) -> str:
-    return f"docs/growth-{slug(result['device'])}.svg"
 
 
 def devices(result: Result) -> str:
@@ -247,7 +239,7 @@ def devices(result: Result) -> str:
 def memory_taken(result: Result) -> str:
     return (
         "**Memory over the length of a clip** (the small model, with all that a process takes; "
-        f"clips are written as mp4).\n\n![Memory over frames]({Path(memory_path(result)).name})"
+        "clips are written as mp4).\n\n" + image("memory", result, "Memory over frames")
     )
 
 
@@ -256,10 +248,6 @@ def memory_plot(result: Result) -> str:
         name: [(n, size / 1e6) for n, size in sizes] for name, sizes in result["lengths"].items()
     }
     return svg(("frames", "MB", lines))
-
-
-def memory_path(result: Result) -> str:
-    return f"docs/memory-{slug(result['device'])}.svg"
 
 
 def estimates(result: Result) -> str:

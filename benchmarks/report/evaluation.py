@@ -2,7 +2,8 @@
 
 import re
 
-from benchmarks.report.tables import Result, table
+from benchmarks.plot import svg
+from benchmarks.report.tables import Result, image, plus_minus, table
 
 METHODS = {
     "coherence": "Methods over motion",
@@ -29,11 +30,7 @@ def evaluate(result: Result) -> str:
     seen = next(iter(result["means"].values()))
     figures = {figure: decimals for figure, decimals in FIGURES.items() if figure in seen}
     for name, row in sorted(result["means"].items(), key=lambda item: by_number(item[0])):
-        cells = [f"`{name}`"]
-        for figure, decimals in figures.items():
-            mean, low, high = row[figure]
-            cells.append(f"{mean:.{decimals}f} ± {(high - low) / 2:.{decimals}f}")
-        rows.append(cells)
+        rows.append([f"`{name}`", *(plus_minus(row[f], d) for f, d in figures.items())])
     plan = result["plan"]
     told = (
         f"**{METHODS[plan]}** ({result['model']}, {result['prompts']} prompts, "
@@ -47,6 +44,9 @@ def evaluate(result: Result) -> str:
         if len(kinds) > 1
         for family, row in sorted(kinds.items(), key=lambda kind: len(kind[1]["motion"]))
     ]
+    if plan == "long":
+        told += "\n\nHow far each frame's colours are from frame 1's.\n\n"
+        told += image("evaluate long", result, "Distance of colours over frames")
     if not near:
         return told
     head = ["net change", "method", *(f.replace("_", " ") for f in figures if f != "net_change")]
@@ -55,6 +55,13 @@ def evaluate(result: Result) -> str:
         "methods around it; in brackets the 95 % interval of the difference to the first, paired "
         f"by prompt.\n\n{table(head, near)}"
     )
+
+
+def drift_plot(result: Result) -> str:
+    lines = {
+        name: [*enumerate(values, start=1)] for name, values in result["by frame"]["drift"].items()
+    }
+    return svg(("frame", "distance, 0..2", lines))
 
 
 def coherence_in_brief(result: Result) -> str:

@@ -1,6 +1,7 @@
 """What the method does: sections about motion, noise and pictures."""
 
-from benchmarks.report.tables import Result, table
+from benchmarks.plot import svg
+from benchmarks.report.tables import Result, image, plus_minus, table
 
 
 def pictures(result: Result) -> str:
@@ -72,28 +73,44 @@ def drift(result: Result) -> str:
         "**Noise stays noise**: frame 64 at λ 0.01 and inertia 0, which should be N(0, 1) and "
         f"correlate with frame 1 as the formula says ({formula} at frames 8, 16, 64).\n\n"
         + table(head, rows)
+        + "\n\nHow the noise forgets frame 1: its correlation with each frame's, of four models "
+        "whose neighbours are equally close.\n\n"
+        + image("drift", result, "Correlation with frame 1 over frames")
     )
 
 
+def decay_plot(result: Result) -> str:
+    lines = {name: [*enumerate(values, start=1)] for name, values in result["decay"].items()}
+    return svg(("frame", "correlation", lines))
+
+
 def search(result: Result) -> str:
-    at = (0, 4, 9, 14)  # steps
+    at = (0, 4, 9, 14)  # rounds
     rows = [
         [name, *(f"{found['error'][i]:.2g}" for i in at), f"{100 * found['still']:.0f} %"]
         for name, found in result["convergence"].items()
     ]
     head = ["search", *(f"after {i + 1}" for i in at), "still clips"]
-    decimals = {"mean": 3, "variance": 2, "kurtosis": 2, "seeds differ by": 1, "motion": 1}
+    decimals = {"mean": 3, "variance": 2, "kurtosis": 2}
     kinds = [
-        [name, *(f"{row[figure]:.{d}f}" for figure, d in decimals.items())]
+        [
+            name,
+            *(", ".join(f"{v:.{d}f}" for v in row[f].values()) for f, d in decimals.items()),
+            *(plus_minus(row[f], 1) for f in ("seeds differ by", "motion")),
+        ]
         for name, row in result["rows"].items()
     ]
+    shown = ", ".join(next(iter(result["rows"].values()))["mean"])
+    head_of_kinds = ["", *decimals, "seeds differ by", "motion"]
     return (
-        f"**The paper's Figure 17**: how far the KL is from λ {result['lam']} after as many steps "
+        f"**The paper's Figure 17**: how far the KL is from λ {result['lam']} after as many rounds "
         f"of the search (the median of {result['clips']} clips), and in how many clips nothing "
-        f"moves at its end.\n\n{table(head, rows)}\n\nWhat the candidates are for "
-        f"({len(result['prompts'])} prompts of the small model, inertia 0): how normal the noise "
-        f"of frame {result['frames']} is (0, 1 and 3), how much its pictures differ from seed to "
-        f"seed, and motion, both 0 to 255.\n\n{table(['', *decimals], kinds)}\n\n"
+        f"moves at its end.\n\n{table(head, rows)}\n\nWhat the candidates are for: how normal the "
+        f"noise of frames {shown} is (0, 1 and 3), of {result['clips']} clips without inertia; how "
+        f"much the last of {result['frames']} frames of the small model differs from seed to seed, "
+        f"and motion, both 0 to 255 ({len(result['prompts'])} prompts, {result['seeds']} seeds, "
+        "half the width of the 95 % interval behind each).\n\n"
+        f"{table(head_of_kinds, kinds)}\n\n"
         "Section 3.1's pointwise solution, p - λ / exp(p), which needs no search, grows without "
         f"bound: of as many clips, the largest value of frame 3 is "
         f"{result['analytic']['largest value of frame 3']:.2g}, and some are infinite by frame "
