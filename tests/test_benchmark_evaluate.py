@@ -29,6 +29,7 @@ from benchmarks.evaluate.statistics import (
 from benchmarks.evaluate.tried import TRIED
 from zs2.checkpoint.load import load_clip
 from zs2.errors import InputError
+from zs2.metrics.lpips import ALEXNET, LPIPS
 from zs2.noise import DependencyNoise
 from zs2.weights import SMALL
 
@@ -246,7 +247,7 @@ def test_wrong_words_are_one_sentence(whole, tmp_path, capsys):
         (["--out", str(tmp_path / "x"), "--report"], "holds no results"),
         (["--out", str(tmp_path / "damaged"), *QUICK], "is damaged"),
         (["--out", str(whole), *QUICK, "--json", str(tmp_path)], "the summary of one plan: table1"),
-        (["--out", str(whole), *QUICK, "--count", "65"], "holds 64 prompts, and 65 were asked for"),
+        (["--out", str(whole), *QUICK, "--count", "101"], "holds 100 prompts, and 101 were asked"),
         (["--out", str(tmp_path / "y"), *QUICK, "--frames", "1"], "--frames is at least 2"),
         (["--out", str(tmp_path / "y"), *QUICK, "--steps", "0"], "steps"),
         (["--out", str(tmp_path / "y"), *QUICK, "--size", "7"], "multiples of 8"),
@@ -281,21 +282,22 @@ def test_a_digest_is_of_all_weights():
         before = harness.digest(*layers)
 
 
-@pytest.mark.parametrize("part", ["unet", "vae", "text", "clip"])
+@pytest.mark.parametrize("part", ["unet", "vae", "text", "clip", "lpips"])
 def test_settings_tell_every_model_apart(part):
-    pipe, judge = zs2.load(), load_clip(SMALL / "clip")
+    pipe, judges = zs2.load(), harness.Judges(load_clip(SMALL / "clip"), LPIPS(ALEXNET))
     args = argparse.Namespace(frames=2, size=None, steps=1, seed=1)
-    before = harness.settings_of(pipe, judge, args)
+    before = harness.settings_of(pipe, judges, args)
     changed = {
         "unet": pipe.weights.unet,
         "vae": pipe.weights.vae,
         "text": pipe.weights.text.towers[0].encoder,
-        "clip": judge[0],
+        "clip": judges.clip[0],
+        "lpips": judges.lpips,
     }[part]
     with torch.no_grad():
         next(changed.parameters()).add_(1e-2)
-    after = harness.settings_of(pipe, judge, args)
-    key = "clip" if part == "clip" else "weights"
+    after = harness.settings_of(pipe, judges, args)
+    key = part if part in ("clip", "lpips") else "weights"
     assert {k for k in after if after[k] != before[k]} == {key}
 
 
@@ -372,3 +374,13 @@ def test_what_was_tried_makes_other_clips_from_the_same_still(random_pipe, name)
     frames = random_pipe("a red ball", **told, **method(f"{name}:lam=0.1").asked).frames
     assert (frames[0].int() - plain[0].int()).abs().max() <= 2
     assert not torch.equal(frames[1:], plain[1:])
+
+
+def test_every_list_of_prompts_says_whose_it_is():
+    lists = sorted(harness.PROMPTS.parent.glob("*.txt"))
+    assert harness.PROMPTS in lists
+    for path in lists:
+        assert path.read_text().startswith("# ")
+        found = harness.lines(path, None)
+        assert len(found) == len({*found}) >= 60
+    assert len(harness.lines(harness.PROMPTS, None)) >= 100  # as many as the paper's Table 1

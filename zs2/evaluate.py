@@ -1,7 +1,8 @@
 """How does a clip move, and does it hold together? python -m zs2.evaluate CLIP...
 
 Measures any video files, zs2's or not, with `zs2.metrics`. With --clip FOLDER, a CLIP model in the
-layout of transformers, also whether they show their prompt.
+layout of transformers, also whether they show their prompt; with --lpips FILE how much the look
+changes from frame to frame.
 """
 
 import argparse
@@ -17,11 +18,17 @@ from zs2.clip_file import read_settings
 from zs2.errors import InputError
 
 if TYPE_CHECKING:
+    from zs2.metrics.lpips import LPIPS
     from zs2.models.clip import CLIP
     from zs2.models.tokenizer import Tokenizer
 
 
-def of(path: Path, prompt: str | None, clip: "tuple[CLIP, Tokenizer] | None") -> dict[str, float]:
+def of(
+    path: Path,
+    prompt: str | None,
+    clip: "tuple[CLIP, Tokenizer] | None",
+    looks: "LPIPS | None" = None,
+) -> dict[str, float]:
     """The figures of a file.
 
     Raises:
@@ -29,6 +36,7 @@ def of(path: Path, prompt: str | None, clip: "tuple[CLIP, Tokenizer] | None") ->
     """
     from zs2 import media
     from zs2.metrics.figures import measured, seen
+    from zs2.metrics.lpips import SMALLEST, lpips
 
     frames = media.read_frames(path)
     if len(frames) < 2:
@@ -36,6 +44,10 @@ def of(path: Path, prompt: str | None, clip: "tuple[CLIP, Tokenizer] | None") ->
     if min(frames.shape[1:3]) < 2:
         raise InputError(f"{path} is a line of pixels: nothing can be measured in it")
     figures = measured(frames)
+    if looks is not None:
+        if min(frames.shape[1:3]) < SMALLEST:
+            raise InputError(f"{path} is smaller than {SMALLEST} pixels: leave --lpips out")
+        figures["lpips"] = lpips(looks, frames)
     if clip is not None:
         prompt = stored_prompt(path) if prompt is None else prompt
         if prompt is None:
@@ -78,7 +90,7 @@ def evaluate(args: argparse.Namespace) -> int:
     """Measure and print; 2 where a file cannot be measured, after the others.
 
     Raises:
-        InputError: the CLIP model, or the prompt, cannot be used.
+        InputError: a model, or the prompt, cannot be used.
     """
     clip, backbone = None, ""
     if args.prompt == "":
@@ -90,10 +102,15 @@ def evaluate(args: argparse.Namespace) -> int:
         backbone = named(args.clip, clip[0])
     elif args.prompt is not None:
         raise InputError("--prompt has no use without --clip, the model that compares them")
+    looks = None
+    if args.lpips is not None:
+        from zs2.checkpoint.lpips import load_lpips
+
+        looks = load_lpips(args.lpips)
     results = {}
     for path in args.paths:
         try:
-            results[str(path)] = of(path, args.prompt, clip)
+            results[str(path)] = of(path, args.prompt, clip, looks)
         except InputError as error:
             say(error)
             continue
@@ -118,6 +135,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--prompt", metavar="TEXT", help="of all of them (default: the stored one)")
     parser.add_argument("--clip", metavar="FOLDER", type=Path, help="a CLIP model, for scores")
+    parser.add_argument(
+        "--lpips", metavar="FILE", type=Path, help="LPIPS' weights, for how alike frames look"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     start()

@@ -19,11 +19,11 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import zs2
 from benchmarks.environment import save
@@ -32,11 +32,15 @@ from benchmarks.evaluate.folder import Figure, Folder, Row
 from benchmarks.evaluate.methods import PLANS, Method, planned
 from benchmarks.evaluate.report import by_method, html, markdown, summary
 from zs2.checkpoint.load import load_clip
+from zs2.checkpoint.lpips import load_lpips
 from zs2.cli.terminal import answer, say
 from zs2.device import name_of
 from zs2.errors import InputError
 from zs2.metrics.differences import drift
 from zs2.metrics.figures import measured, seen
+from zs2.metrics.lpips import LPIPS, lpips
+from zs2.models.clip import CLIP
+from zs2.models.tokenizer import Tokenizer
 from zs2.pipeline import Pipeline
 from zs2.shot import Clip
 from zs2.weights import SMALL
@@ -89,7 +93,25 @@ def digest(*models: object) -> str:
     return found.hexdigest()[:12]
 
 
-def settings_of(pipe: Pipeline, judge: Any, args: argparse.Namespace) -> dict[str, str]:
+@dataclass(frozen=True)
+class Judges:
+    """Models that look at clips; None looks not."""
+
+    clip: tuple[CLIP, Tokenizer] | None = None
+    lpips: LPIPS | None = None
+
+    def figures(self, frames: Tensor, prompt: str) -> dict[str, Figure]:
+        """All that is kept of a clip."""
+        found: dict[str, Figure] = {**measured(frames), "drift": drift(frames).tolist()}
+        del found["frames"]
+        if self.lpips is not None:
+            found["lpips"] = lpips(self.lpips, frames)
+        if self.clip is not None:
+            found |= seen(self.clip, frames, prompt)
+        return found
+
+
+def settings_of(pipe: Pipeline, judges: Judges, args: argparse.Namespace) -> dict[str, str]:
     """What all clips of a folder share.
 
     Raises:
@@ -110,23 +132,20 @@ def settings_of(pipe: Pipeline, judge: Any, args: argparse.Namespace) -> dict[st
         "weights": digest(weights.unet, weights.vae, *towers),
         "zs2": zs2.__version__,
         "dtype": name_of(pipe.dtype),
-        "clip": "none" if judge is None else digest(judge[0]),
+        "clip": "none" if judges.clip is None else digest(judges.clip[0]),
+        "lpips": "none" if judges.lpips is None else digest(judges.lpips),
         **{key: str(told[key]) for key in ("frames", "steps", "size", "cfg", "schedule")},
     }
 
 
 def make(
-    pipe: Pipeline, judge: Any, to: Folder, how: Method, prompt: str, args: argparse.Namespace
+    pipe: Pipeline, judges: Judges, to: Folder, how: Method, prompt: str, args: argparse.Namespace
 ) -> None:
     """A clip and its figures."""
     asked = {"frames": args.frames, "size": args.size, "steps": args.steps, "seed": args.seed}
     clip = pipe(prompt, **asked, **how.asked)
     assert isinstance(clip, Clip)
-    figures: dict[str, Figure] = {**measured(clip.frames)}
-    del figures["frames"]
-    figures["drift"] = drift(clip.frames).tolist()
-    if judge is not None:
-        figures |= seen(judge, clip.frames, prompt)
+    figures = judges.figures(clip.frames, prompt)
     path = to.clip(how.name, prompt, args.seed)
     clip.save(path.with_suffix(".webp"), overwrite=True)
     to.finish(how.name, how.settings, prompt, args.seed, figures)
@@ -146,9 +165,12 @@ def run(args: argparse.Namespace) -> None:
     folders = [out, *map(Folder, args.merge)]
     if not args.report:
         clip = SMALL / "clip" if args.clip is None and args.model is None else args.clip
-        judge = None if clip is None else load_clip(clip)
+        judges = Judges(
+            None if clip is None else load_clip(clip),
+            None if args.lpips is None else load_lpips(args.lpips),
+        )
         pipe = zs2.load(SMALL if args.model is None else args.model, device=args.device)
-        out.settle(settings_of(pipe, judge, args))
+        out.settle(settings_of(pipe, judges, args))
         # Prompt by prompt, so that whatever is finished can be compared.
         i, n = args.shard
         jobs = [(prompt, how) for prompt in prompts[i - 1 :: n] for how in methods]
@@ -161,7 +183,7 @@ def run(args: argparse.Namespace) -> None:
         began = time.monotonic()
         for done, (prompt, how) in enumerate(jobs, start=1):
             if missing((prompt, how)):  # another process may have made it since
-                make(pipe, judge, out, how, prompt, args)
+                make(pipe, judges, out, how, prompt, args)
             left = (time.monotonic() - began) / done * (len(jobs) - done)
             say(f"{done} of {len(jobs)}, {left / 60:.0f} min left: {how.name}, {prompt}")
     rows = results.gathered(folders, {how.name: how.settings for how in methods}, prompts)
@@ -216,6 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, help="pixels a side")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--clip", type=Path, metavar="FOLDER", help="a CLIP model, for scores")
+    parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS, see zs2.evaluate")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--shard", type=share, default=(1, 1), metavar="I/N")
     parser.add_argument(

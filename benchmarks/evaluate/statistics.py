@@ -24,6 +24,7 @@ BETTER = {  # whether more is better; what is not here is neither
     "residual": False,
     "jumps": False,
     "tc": False,
+    "lpips": False,
     "appearance": False,
 }
 

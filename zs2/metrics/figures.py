@@ -20,6 +20,7 @@ MEANINGS = {
     "ms_ssim": "structure kept from frame to frame, 1 for a still",
     "temporal_flickering": "VBench's, 1 for a still",
     "appearance": "distance of colours to frame 1, 0 when kept",
+    "lpips": "how unlike neighbours look, 0 for a still",
     "consistency_adjacent": "CLIP cosine of neighbours",
     "consistency_all_pairs": "CLIP cosine of all pairs",
     "clip_score": "",
