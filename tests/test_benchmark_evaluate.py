@@ -1,6 +1,5 @@
 """The harness: what is killed goes on to the same results, shards merge, and nothing is lost."""
 
-import argparse
 import csv
 import json
 import shutil
@@ -285,8 +284,8 @@ def test_a_digest_is_of_all_weights():
 @pytest.mark.parametrize("part", ["unet", "vae", "text", "clip", "lpips"])
 def test_settings_tell_every_model_apart(part):
     pipe, judges = zs2.load(), harness.Judges(load_clip(SMALL / "clip"), LPIPS(ALEXNET))
-    args = argparse.Namespace(frames=2, size=None, steps=1, seed=1)
-    before = harness.settings_of(pipe, judges, args)
+    asked = {"frames": 2, "size": None, "steps": 1, "seed": 1}
+    before = harness.settings_of(pipe, judges, asked)
     changed = {
         "unet": pipe.weights.unet,
         "vae": pipe.weights.vae,
@@ -296,7 +295,7 @@ def test_settings_tell_every_model_apart(part):
     }[part]
     with torch.no_grad():
         next(changed.parameters()).add_(1e-2)
-    after = harness.settings_of(pipe, judges, args)
+    after = harness.settings_of(pipe, judges, asked)
     key = part if part in ("clip", "lpips") else "weights"
     assert {k for k in after if after[k] != before[k]} == {key}
 

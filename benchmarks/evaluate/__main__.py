@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -111,14 +112,16 @@ class Judges:
         return found
 
 
-def settings_of(pipe: Pipeline, judges: Judges, args: argparse.Namespace) -> dict[str, str]:
+def settings_of(pipe: Pipeline, judges: Judges, asked: dict[str, Any]) -> dict[str, str]:
     """What all clips of a folder share.
+
+    Args:
+        asked: frames, steps, size and seed; None is the model's own.
 
     Raises:
         InputError: frames, steps, size or seed that the model cannot make.
     """
-    asked = {"frames": args.frames, "size": args.size, "steps": args.steps, "seed": args.seed}
-    if args.frames < 2:
+    if asked["frames"] < 2:
         raise InputError("--frames is at least 2: a clip has several")
     try:
         shot = pipe.shot("", **asked)
@@ -139,16 +142,15 @@ def settings_of(pipe: Pipeline, judges: Judges, args: argparse.Namespace) -> dic
 
 
 def make(
-    pipe: Pipeline, judges: Judges, to: Folder, how: Method, prompt: str, args: argparse.Namespace
+    pipe: Pipeline, judges: Judges, to: Folder, how: Method, prompt: str, asked: dict[str, Any]
 ) -> None:
     """A clip and its figures."""
-    asked = {"frames": args.frames, "size": args.size, "steps": args.steps, "seed": args.seed}
     clip = pipe(prompt, **asked, **how.asked)
     assert isinstance(clip, Clip)
     figures = judges.figures(clip.frames, prompt)
-    path = to.clip(how.name, prompt, args.seed)
+    path = to.clip(how.name, prompt, asked["seed"])
     clip.save(path.with_suffix(".webp"), overwrite=True)
-    to.finish(how.name, how.settings, prompt, args.seed, figures)
+    to.finish(how.name, how.settings, prompt, asked["seed"], figures)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -170,7 +172,8 @@ def run(args: argparse.Namespace) -> None:
             None if args.lpips is None else load_lpips(args.lpips),
         )
         pipe = zs2.load(SMALL if args.model is None else args.model, device=args.device)
-        out.settle(settings_of(pipe, judges, args))
+        asked = {"frames": args.frames, "size": args.size, "steps": args.steps, "seed": args.seed}
+        out.settle(settings_of(pipe, judges, asked))
         # Prompt by prompt, so that whatever is finished can be compared.
         i, n = args.shard
         jobs = [(prompt, how) for prompt in prompts[i - 1 :: n] for how in methods]
@@ -183,7 +186,7 @@ def run(args: argparse.Namespace) -> None:
         began = time.monotonic()
         for done, (prompt, how) in enumerate(jobs, start=1):
             if missing((prompt, how)):  # another process may have made it since
-                make(pipe, judges, out, how, prompt, args)
+                make(pipe, judges, out, how, prompt, asked)
             left = (time.monotonic() - began) / done * (len(jobs) - done)
             say(f"{done} of {len(jobs)}, {left / 60:.0f} min left: {how.name}, {prompt}")
     rows = results.gathered(folders, {how.name: how.settings for how in methods}, prompts)
