@@ -18,7 +18,7 @@ def short(value: float) -> str:
 
 
 def panel(title: str, unit: str, lines: Mapping[str, Line], left: int = 0) -> str:
-    """Lines over one axis, from zero in both directions.
+    """Lines over one axis, from zero on, or from the lowest value below it.
 
     Args:
         title: what the horizontal axis counts. unit: what the vertical one does.
@@ -26,15 +26,16 @@ def panel(title: str, unit: str, lines: Mapping[str, Line], left: int = 0) -> st
     """
     points = [p for line in lines.values() for p in line]
     right, top = (max(p[axis] for p in points) or 1 for axis in (0, 1))
+    low = min(0, *(p[1] for p in points))
 
     def x(value: float) -> str:
         return f"{LEFT + value / right * (WIDTH - LEFT - RIGHT):.1f}"
 
     def y(value: float) -> str:
-        return f"{HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM):.1f}"
+        return f"{HEIGHT - BOTTOM - (value - low) / (top - low) * (HEIGHT - TOP - BOTTOM):.1f}"
 
     marks = [f'<g transform="translate({left})">', f'<text x="4" y="16">{unit}</text>']
-    for value in (0, top / 2, top):
+    for value in sorted({low, 0, top / 2, top}):
         marks.append(f'<path class="grid" d="M{x(0)} {y(value)}H{x(right)}"/>')
         marks.append(
             f'<text x="{LEFT - 6}" y="{y(value)}" dy="4" class="end">{short(value)}</text>'

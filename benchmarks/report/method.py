@@ -74,7 +74,9 @@ def drift(result: Result) -> str:
         f"correlate with frame 1 as the formula says ({formula} at frames 8, 16, 64).\n\n"
         + table(head, rows)
         + "\n\nHow the noise forgets frame 1: its correlation with each frame's, of four models "
-        "whose neighbours are equally close.\n\n"
+        "whose neighbours are equally close. Without inertia dependency noise is progressive "
+        "noise whose share is found instead of told: one line. With it, noise goes past what has "
+        "nothing of frame 1 and turns; mixed noise never leaves it.\n\n"
         + image("drift", result, "Correlation with frame 1 over frames")
     )
 
