@@ -1,6 +1,6 @@
 """Does the small model's family do what it is for: control, editing, a LoRA, enlarging?
 
-    python -m benchmarks.family --model weights/small --folder weights
+    python -m benchmarks.family --json benchmarks/results
 
 Control: Canny edges of a camera that pans over a drawn scene; F1 of the result's own edges against
 them, within 2 pixels, with the ControlNet and without. Editing: a judge that shares nothing with
@@ -196,7 +196,7 @@ MEASURES: dict[str, Callable[[Pipeline, Path, int], dict[str, Figures]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model", type=Path, default=SMALL)
     parser.add_argument("--folder", type=Path, default=Path("weights"), help="of the family")
     parser.add_argument("--only", nargs="+", choices=MEASURES, default=list(MEASURES))
     parser.add_argument("--clips", type=int, default=30)

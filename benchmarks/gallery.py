@@ -1,7 +1,9 @@
 """The README's moving pictures, made by the small model: what each capability does.
 
-python -m benchmarks.gallery docs
-python -m benchmarks.gallery docs --only loop travel
+    python -m benchmarks.gallery
+    python -m benchmarks.gallery --only loop travel
+
+`benchmarks.pictures --sheet docs/pictures.png` makes the sheet of stills.
 """
 
 import argparse
@@ -13,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 import zs2
-from benchmarks.family import IMAGE_CFG, by_lanczos, panned
+from benchmarks.family import IMAGE_CFG, as_bytes, by_lanczos, panned
 from weights.recipe import scenes
 from weights.recipe.scenes import Scene
 from zs2 import media
@@ -76,22 +78,12 @@ def loop(pipe: Pipeline) -> Tensor:
     return beside([sample(pipe, p, noise=LoopNoise(0.02), mu=1.0, seed=s) for p, s in said.items()])
 
 
-def drawn(thing: str) -> Tensor:
-    """A picture that no model made: uint8 [1, H, W, 3]."""
-    scene = Scene("a", "big", "yellow", thing, "on green grass")
-    picture = scenes.draw([scene], [7])[0]  # (3, H, W) in -1..1
-    return ((picture + 1) * 127.5).round().byte().permute(1, 2, 0)[None]
-
-
 def init(pipe: Pipeline) -> Tensor:
-    """A drawn picture, and it set in motion under another prompt."""
-    picture = drawn("star")
-    made = sample(
-        pipe,
-        "a big red star on green grass",
-        features=[Init(picture, strength=0.75)],
-        seed=2,
-    )
+    """A picture that no model made, and it set in motion."""
+    scene = Scene("a", "big", "yellow", "star", "on green grass")
+    picture = as_bytes(scenes.draw([scene], [10]))
+    features: list[Feature] = [Init(picture, strength=0.6)]
+    made = sample(pipe, scene.caption, lam=0.03, features=features, seed=2)
     return beside([picture.expand_as(made), made])
 
 
@@ -114,18 +106,19 @@ def invert(pipe: Pipeline) -> Tensor:
 
 def travel(pipe: Pipeline) -> Tensor:
     """The prompt changes over the clip."""
-    features = [Travel({FRAMES - 1: "two big red stars on green grass"})]
-    return beside([sample(pipe, "two big blue stars at night", features=features, seed=3)])
+    features = [Travel({FRAMES - 1: "a big blue ball on yellow sand"})]
+    return beside([sample(pipe, "a big red ball on yellow sand", features=features, seed=1)])
 
 
 def camera(pipe: Pipeline) -> Tensor:
-    """The same still under a camera that pans, comes nearer, and turns."""
-    said, moves = (
-        "a small red ball over the sea",
-        (Camera(x=3), Camera(zoom=1.04), Camera(roll=3)),
+    """Stills under a camera that pans."""
+    said = {"a small red ball over the sea": 3, "two pink hearts at sunset": -3}
+    return beside(
+        [
+            sample(pipe, prompt, lam=0, cfg=1.5, seed=1, features=[Camera(x=x)])
+            for prompt, x in said.items()
+        ]
     )
-    each = [sample(pipe, said, lam=0, cfg=1.5, seed=1, features=[move]) for move in moves]
-    return beside(each)
 
 
 def between(pipe: Pipeline) -> Tensor:
@@ -231,12 +224,12 @@ def written(path: Path, frames: Tensor) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the README's pictures.")
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("docs"), metavar="FOLDER")
     parser.add_argument("--only", nargs="+", choices=list(PICTURES), default=list(PICTURES))
     args = parser.parse_args()
     pipe = zs2.load()
     for name in args.only:
-        print(written(args.folder / name, PICTURES[name](pipe)))
+        print(written(args.out / name, PICTURES[name](pipe)))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def shares_right(
 
 
 @torch.inference_mode()
-def given_back(pipe: Pipeline, pictures: Tensor) -> dict[str, float]:
+def lost_by_vae(pipe: Pipeline, pictures: Tensor) -> dict[str, float]:
     """What the VAE makes of pictures [B, 3, H, W] in -1..1: mean absolute errors, in 0..1.
 
     That of edges is of the differences between neighbours; beside it, how large these are.
@@ -86,7 +86,7 @@ def given_back(pipe: Pipeline, pictures: Tensor) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, default=SMALL)
-    parser.add_argument("--prompts", type=int, default=240)
+    parser.add_argument("--prompts", type=int, default=120)
     parser.add_argument("--steps", type=int, help="the model's own unless told")
     parser.add_argument("--cfg", type=float, help="the model's own unless told")
     parser.add_argument("--dtype", default="auto")
@@ -109,7 +109,7 @@ def main() -> None:
         for who, shares in shares_right(clip, judge, pictures, captions).items():
             figures[who][kind] = shares
             print(who, kind, shares, flush=True)
-    vae = given_back(pipe, shown["drawn"][0][:100])
+    vae = lost_by_vae(pipe, shown["drawn"][0][:100])
     print("vae", vae)
     if args.sheet:
         # The upper half are of trained combinations, the lower of held-out ones.

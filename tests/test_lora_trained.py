@@ -12,15 +12,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import zs2
+from benchmarks.family import shows_teal
 from weights.recipe import judge, scenes
+from weights.recipe.family import ALPHA, RANK, TEAL, kohya
 from zs2.checkpoint.load import load_clip, load_weights
 from zs2.checkpoint.lora import LoRA
 from zs2.weights import SMALL, Weights
 
 pytestmark = pytest.mark.slow
 
-TEAL = ((0.47, 0.51), (0.80, 1.00), (0.60, 0.85))  # hue, saturation, value: between green and blue
-STEPS, BATCH, RANK, ALPHA = 150, 16, 8, 16
+STEPS, BATCH = 150, 16
 
 
 def drawn(said: list[scenes.Scene], seeds: range, monkeypatch: pytest.MonkeyPatch) -> Tensor:
@@ -40,16 +41,8 @@ def prompt_of(scene: scenes.Scene) -> str:
     return scene.caption.replace("purple", "teal")
 
 
-def shows_teal(pixels: Tensor) -> Tensor:
-    """Of pictures [B, 3, H, W] in -1..1, which have it in a fiftieth of their pixels, [B]."""
-    r, g, b = ((pixels.clamp(-1, 1) + 1) / 2).unbind(1)
-    most, least = torch.maximum(g, b), torch.minimum(g, b)
-    teal = (r <= least) & (most > 0.3) & (most - least < 0.3 * (most - r)) & (r < 0.5 * most)
-    return teal.float().mean((1, 2)) > 0.02
-
-
 def stills(pipe: zs2.Pipeline, prompts: list[str]) -> Tensor:
-    """A picture [B, 3, 64, 64] of each prompt."""
+    """A picture [B, 3, 128, 128] of each prompt."""
     clips = pipe(prompts, frames=1, steps=20, seed=list(range(len(prompts))))
     assert isinstance(clips, list)
     return judge.as_pixels(torch.stack([clip.frames[0] for clip in clips]))
@@ -62,11 +55,11 @@ def train(folder: Path, weights: Weights, pixels: Tensor, prompts: list[str]) ->
 
     with torch.no_grad():
         mean, _ = weights.vae.encode(pixels)
-        told = weights.text(prompts, (64, 64)).prompt
+        told = weights.text(prompts, (128, 128)).prompt
     unet = UNet2DConditionModel.from_pretrained(SMALL / "unet").requires_grad_(False)
     torch.manual_seed(0)
     config = LoraConfig(
-        r=RANK, lora_alpha=ALPHA, target_modules=["to_q", "to_k", "to_v", "to_out.0"]
+        r=RANK, lora_alpha=int(ALPHA), target_modules=["to_q", "to_k", "to_v", "to_out.0"]
     )
     model = get_peft_model(unet, config)
     learnt = [p for p in model.parameters() if p.requires_grad]
@@ -94,13 +87,7 @@ def train(folder: Path, weights: Weights, pixels: Tensor, prompts: list[str]) ->
         unet_lora_layers=state,
         unet_lora_adapter_metadata=model.peft_config["default"].to_dict(),
     )
-    kohya = {}
-    for key, tensor in state.items():
-        layer, _, part = key.removesuffix(".weight").rpartition(".")
-        flat = "lora_unet_" + layer.replace(".", "_")
-        kohya[f"{flat}.{'lora_down' if part == 'lora_A' else 'lora_up'}.weight"] = tensor
-        kohya[f"{flat}.alpha"] = torch.tensor(float(ALPHA))
-    save_file(kohya, folder / "kohya.safetensors")
+    save_file(kohya(state), folder / "kohya.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -36,25 +36,42 @@ def defaults(result: Result) -> str:
     )
 
 
-FAMILY = {
-    "edges": "**Control by edges**: F1 of the clip's own edges and those asked for, within 2 "
-    "pixels, and the share of clips that move as these do",
-    "editor": "**Edits by instruction**: the share of frames in which a judge sees what the "
-    "instruction says, and of all else that it saw before",
-    "lora": "**The LoRA that teaches teal**: the share of pictures that show it, and the rest of "
-    "the prompt as a judge sees it, who has never seen that colour either",
-    "upscaler": "**The upscaler**: scenes of 512 pixels from 128, as drawn and as the VAE gives "
-    "them back",
+FAMILY = {  # what is told, and its columns in order
+    "edges": (
+        "**Control by edges**: F1 of the clip's own edges and those asked for, within 2 pixels, "
+        "and the share of clips that move as these do",
+        ("F1", "follows"),
+    ),
+    "editor": (
+        "**Edits by instruction**: the share of frames in which a judge sees what the instruction "
+        "says, and of all else that it saw before",
+        ("edit seen", "the rest kept"),
+    ),
+    "lora": (
+        "**The LoRA that teaches teal**: the share of pictures that show it, and in which a judge "
+        "sees the rest of the prompt. It has never seen teal itself, and where that is asked for it "
+        "misses things more often, without the LoRA too",
+        ("teal", "thing", "place", "count"),
+    ),
+    "upscaler": (
+        "**The upscaler**: decibels of scenes of 512 pixels made from 128, as drawn, and as the "
+        "VAE gives them back, from which the model's own pictures come",
+        ("drawn, dB", "decoded, dB"),
+    ),
 }
 
 
 def family(result: Result) -> str:
     rows: dict[str, dict[str, float]] = result["rows"]
-    figures = list(next(iter(rows.values())))
-    return f"{FAMILY[result['part']]} ({result['clips']} each, the small model).\n\n" + table(
-        ["", *figures],
-        [[way, *(f"{row[figure]:.3g}" for figure in figures)] for way, row in rows.items()],
-    )
+    said, columns = FAMILY[result["part"]]
+
+    def cell(column: str, value: float) -> str:
+        if column.endswith("dB"):
+            return f"{value:.1f}"
+        return f"{value:.2f}" if column == "F1" else f"{value:.0%}"
+
+    lines = [[way, *(cell(c, row[c]) for c in columns)] for way, row in rows.items()]
+    return f"{said} ({result['clips']} each, the small model).\n\n" + table(["", *columns], lines)
 
 
 def drift(result: Result) -> str:

@@ -1,7 +1,7 @@
 """What goes with the small model: an edge ControlNet, an editor, a LoRA and an upscaler.
 
-    python -m weights.recipe.family edges --work ~/zs2-recipe --model weights/small --out weights
-    python -m weights.recipe.family all --work ~/zs2-recipe --model weights/small --out weights
+    python -m weights.recipe.family edges --work ~/zs2-recipe
+    python -m weights.recipe.family all --work ~/zs2-recipe
 
 Seeded and resumed like the model itself; each writes its folder or file when it is done. WORK is
 that of the model: what was trained for other weights has to be deleted from it.
@@ -13,6 +13,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -281,14 +282,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=[*TRAIN, "all"])
     parser.add_argument("--work", type=Path, required=True, help="folder of data and checkpoints")
-    parser.add_argument("--model", type=Path, required=True, help="the small model")
+    parser.add_argument("--model", type=Path, default=SMALL, help="the small model")
     parser.add_argument("--out", type=Path, default=Path("weights"))
     parser.add_argument("--steps", type=int)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    names = TRAIN if args.what == "all" else [args.what]
+    if "lora" in names and find_spec("peft") is None:
+        parser.error("the LoRA is trained by PEFT: pip install peft")  # hours before its turn
     args.work.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
-    for name in TRAIN if args.what == "all" else [args.what]:
+    for name in names:
         STEPS[name] = args.steps or STEPS[name]
         weights = zs2.load(args.model, device="cpu", dtype="fp32").weights
         TRAIN[name](args.work, weights, args.out)

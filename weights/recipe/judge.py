@@ -106,11 +106,9 @@ class Judge(nn.Module):
 
 
 def truths(said: Sequence[Scene]) -> dict[str, Tensor]:
-    """Which value of each attribute scenes have, [B]."""
-    return {
-        name: torch.tensor([values.index(getattr(s, name)) for s in said])
-        for name, values in VALUES.items()
-    }
+    """Which value of each attribute that a judge names scenes have, [B]."""
+    found = scenes.values(said)
+    return {name: found[name] for name in VALUES}
 
 
 def roughened(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -114,6 +114,14 @@ def sample(n: int, seed: int, held_out: bool = False) -> list[Scene]:
     return drawn
 
 
+def values(said: Sequence[Scene]) -> dict[str, Tensor]:
+    """Which value of each attribute scenes have, [n]."""
+    return {
+        name: torch.tensor([known.index(getattr(scene, name)) for scene in said])
+        for name, known in ATTRIBUTES.items()
+    }
+
+
 class Chance:
     """Each scene's own stream of uniform numbers: a picture depends on its seed alone."""
 

@@ -11,6 +11,7 @@ import argparse
 import copy
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ SIZE = 128  # pixels
 CROP = 64  # pixels a side of what the VAE is trained on
 POOL = 40960  # scenes drawn once and kept
 SHARD = 1024  # scenes in a file
+HOTTEST = math.log(100)  # of CLIP's scale, as in its paper: more makes training unstable
 STEPS = {"clip": 10500, "vision": 8000, "vae": 6000, "unet": 7100}
 PROMPT_DROPOUT = 0.1
 OFTEN = {"cube": 3.0, "flower": 2.5, "house": 2.0, "fish": 2.0}  # the UNet learns them late
@@ -216,7 +218,7 @@ def train_clip(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int) ->
         with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
             image = model.encode_image(pictures.where(~mirrored, pictures.flip(-1)))
             text = model.encode_text(ids[offered])
-        scores = model.logit_scale.clamp(max=4.6).exp() * image.float() @ text.float().T
+        scores = model.logit_scale.clamp(max=HOTTEST).exp() * image.float() @ text.float().T
         scores = scores.masked_fill(held_out[offered], -1e4)
         things = torch.searchsorted(offered, rivals["thing"][said])
         own = torch.tensor([scenes.THINGS.index(captions[i].thing) for i in said.tolist()])
@@ -235,10 +237,7 @@ def train_vision(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int, 
     """
     captions = scenes.every()
     caption, held_out, rivals = tables(captions, pool)
-    truths = {
-        name: torch.tensor([values.index(getattr(s, name)) for s in captions])
-        for name, values in scenes.ATTRIBUTES.items()
-    }
+    values = scenes.values(captions)
     ids = tokenizer.encode([s.caption for s in captions])
     end = (ids == vocabulary - 1).int().argmax(1)
     with torch.no_grad():
@@ -256,11 +255,11 @@ def train_vision(work: Path, pool: Pool, tokenizer: Tokenizer, vocabulary: int, 
         with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
             image = model.encode_image(pictures.where(~mirrored, pictures.flip(-1)))
         text = F.normalize(model.text_projection(features), dim=-1)
-        scores = model.logit_scale.clamp(max=4.6).exp() * image.float() @ text.T
+        scores = model.logit_scale.clamp(max=HOTTEST).exp() * image.float() @ text.T
         scores = scores.masked_fill(held_out, -1e4)
         said = caption[index]
         losses = [
-            F.cross_entropy(scores.gather(1, rivals[name][said]), truths[name][said])
+            F.cross_entropy(scores.gather(1, rivals[name][said]), values[name][said])
             for name in scenes.ATTRIBUTES
         ]
         return torch.stack(losses).sum()
@@ -405,7 +404,10 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", default=[], metavar="STAGE=N", help="other steps")
     parser.add_argument("--stage", choices=[*STEPS, "all"], default="all")
     args = parser.parse_args()
-    STEPS.update({stage: int(n) for stage, _, n in (given.partition("=") for given in args.steps)})
+    for stage, _, steps in (given.partition("=") for given in args.steps):
+        if stage not in STEPS or not steps.isdecimal():
+            parser.error(f"--steps takes STAGE=N, and stages are {', '.join(STEPS)}")
+        STEPS[stage] = int(steps)
     args.work.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
         level=logging.INFO,

@@ -68,9 +68,11 @@ def clip_size(args: argparse.Namespace, given: Source | None, pipe: Pipeline) ->
     width, height = (max(m, (side + m // 2) // m * m) for side in sides)
     if args.size is not None and (width, height) != sides:
         say(f"size {sides[0]}x{sides[1]} rounded to {width}x{height}, a multiple of {m}")
-    # Other shapes of the same area are well; at 192x192 it draws four stars for two.
-    if pipe.weights.defaults.words and not 0.8 <= width * height / usual**2 <= 1.25:
-        say(f"the small model was trained at {usual}x{usual}: at {width}x{height} things go wrong")
+    if pipe.weights.defaults.words and (width, height) != (usual, usual):
+        say(
+            f"the small model was trained at {usual}x{usual}: at {width}x{height} it draws more or "
+            "fewer things than it is told"
+        )
     return width, height
 
 
