@@ -49,8 +49,8 @@ FAMILY = {  # what is told, and its columns in order
     ),
     "lora": (
         "**The LoRA that teaches teal**: the share of pictures that show it, and in which a judge "
-        "sees the rest of the prompt. It has never seen teal itself, and where that is asked for it "
-        "misses things more often, without the LoRA too",
+        "sees the rest of the prompt. It has never seen teal itself, and where that is asked for "
+        "it misses things more often, without the LoRA too",
         ("teal", "thing", "place", "count"),
     ),
     "upscaler": (
