@@ -47,7 +47,7 @@ PLANS = {
         for mu in MUS.values()
     ],
     "coherence": [
-        *(f"zs2:lam={lam}" for lam in LAMS[:4]),
+        *(f"zs2:lam={lam}" for lam in LAMS),
         *(f"paper:lam={lam}" for lam in LAMS[1:]),
         *(f"text2video-zero:motion={motion}" for motion in MOTIONS),
         "ddim",
