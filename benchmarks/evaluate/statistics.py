@@ -14,7 +14,7 @@ DRAWS = 10_000
 FEW = 10
 """Prompts below which no word is given: too many would be wrong."""
 REACHED = 0.95
-"""Share of the draws in which a family has to change as much as is asked."""
+"""Share of the draws in which a family has to change about as much as is asked."""
 BETTER = {  # whether more is better; what is not here is neither
     "clip_score": True,
     "consistency_adjacent": True,
@@ -80,21 +80,22 @@ def students_t(freedom: int) -> float:
 def at_change(change: Sequence[Tensor], values: Sequence[Tensor], goal: float) -> Tensor | None:
     """A figure of a family of methods where its clips' last frames differ by `goal` from the first.
 
-    Read off the straight lines between methods, in the order of their mean changes: of all
-    prompts, and of each draw of them, [1 + DRAWS]; NaN where no line reaches the goal. None where
-    that is so of the mean, or of too many draws.
+    Read off the straight line through the first two methods, one after the other, whose mean
+    changes lie around the goal: of all prompts, and of each draw of them, [1 + DRAWS]. A draw may
+    lie beyond the two by half of their distance; one further off is NaN. None where no line
+    reaches the goal, or too many draws are NaN.
 
     Args:
-        change, values: `means` of each method of the family, of the same prompts.
+        change, values: `means` of each method of the family, from little motion to much, of the
+            same prompts.
     """
-    order = sorted(zip(change, values, strict=True), key=lambda method: float(method[0][0]))
-    at = torch.full((1 + DRAWS,), torch.nan, dtype=torch.float64)
-    for (low, a), (high, b) in pairwise(order):
-        share = (goal - low) / (high - low)
-        between = (low <= goal) & (goal <= high) & (low < high)
-        at = torch.where(between & at.isnan(), (1 - share) * a + share * b, at)
-    reached = at.isfinite()
-    return at if reached[0] and reached.double().mean() >= REACHED else None
+    for (low, a), (high, b) in pairwise(zip(change, values, strict=True)):
+        if low[0] <= goal <= high[0] and low[0] < high[0]:
+            share = (goal - low) / (high - low)
+            near = (low < high) & (share >= -0.5) & (share <= 1.5)
+            at = torch.where(near, (1 - share) * a + share * b, torch.nan)
+            return at if near.double().mean() >= REACHED else None
+    return None
 
 
 def difference(values: Of, base: Of) -> Estimate | None:
