@@ -1,6 +1,7 @@
 """Methods compared by `benchmarks.evaluate`."""
 
 import re
+from typing import Any
 
 from benchmarks.plot import svg
 from benchmarks.report.tables import Result, image, plus_minus, table
@@ -42,7 +43,7 @@ def evaluate(result: Result) -> str:
         [goal, f"`{family}`", *(at_change(row[f], d) for f, d in FIGURES.items() if f in row)]
         for goal, kinds in result["at change"].items()
         if len(kinds) > 1
-        for family, row in sorted(kinds.items(), key=lambda kind: len(kind[1]["motion"]))
+        for family, row in by_distance(kinds)
     ]
     if plan == "long":
         told += "\n\nHow far each frame's colours are from frame 1's.\n\n"
@@ -65,22 +66,28 @@ def drift_plot(result: Result) -> str:
 
 
 def coherence_in_brief(result: Result) -> str:
-    """All families at one change, the largest that all reach."""
-    goals = result["at change"]
-    goal = max(goals, key=lambda g: (len(goals[g]), float(g)))
+    """All families at the changes that several of them reach."""
     figures = ("residual", "jumps", "ms_ssim", "clip_score")
     names = {"paper": "the paper's noise", "text2video-zero": "Text2Video-Zero"}
     rows = [
-        [names.get(family, family), *(f"{row[f][0]:.{FIGURES[f]}f}" for f in figures)]
-        for family, row in goals[goal].items()
+        [goal, names.get(family, family), *(f"{row[f][0]:.{FIGURES[f]}f}" for f in figures)]
+        for goal, families in result["at change"].items()
+        if len(families) > 1
+        for family, row in by_distance(families)
     ]
+    head = ["change", "", *(f.replace("_", " ") for f in figures)]
     return (
         f"**Coherence at equal motion** (small model, {result['prompts']} prompts): where the "
-        f"last frame differs from the first by {goal} of 255, what optical flow leaves of the "
+        "last frame differs from the first by as much, of 255, what optical flow leaves of the "
         "steps from frame to frame, the share of steps where that is above 10, MS-SSIM of "
         "neighbours, and CLIP score. [What was compared](docs/coherence.md)."
-        "\n\n" + table(["", *(f.replace("_", " ") for f in figures)], rows)
+        "\n\n" + table(head, rows)
     )
+
+
+def by_distance(families: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The first family, which differs from nothing, before those that differ from it."""
+    return sorted(families.items(), key=lambda family: len(family[1]["motion"]))
 
 
 def by_number(name: str) -> list[tuple[float, str]]:
