@@ -176,7 +176,7 @@ def edit(pipe: Pipeline) -> Tensor:
     """A clip, and what an editor makes of it that is told what to change."""
     given = sample(pipe, "a red ball on green grass", seed=1)
     editor = zs2.load(FAMILY / "editor")
-    said = ("make it a star", "make it night", "make it two")
+    said = ("make it night", "make it blue", "make it two")
     return beside(
         [given, *(sample(editor, p, seed=1, features=[Edit(given, IMAGE_CFG)]) for p in said)]
     )
