@@ -117,17 +117,23 @@ def test_its_name() -> None:
 
 @pytest.mark.slow
 def test_a_loops_seam_is_no_wider_than_its_other_steps() -> None:
-    """Of 20 prompts, at the momentum that goes with a loop; single clips have layout jumps."""
+    """Of 20 prompts, at the momentum that goes with a loop.
+
+    Some steps are layout jumps, many times as wide as the rest, so that any step is wider in the
+    mean than the median of its clip's others. Compared are means with means, and ranks.
+    """
     import zs2
     from weights.recipe import judge
 
-    pipe, ratios = zs2.load(dtype="fp32"), []
+    pipe, found = zs2.load(dtype="fp32"), []
     for seed, scene in enumerate(judge.prompts(20), start=1):
         clip = pipe(scene.caption, frames=16, steps=15, seed=seed, noise=LoopNoise(0.02))
         frames = clip.frames.float()
-        steps = (frames.roll(-1, 0) - frames).abs().mean((1, 2, 3))  # the last is the seam's
-        ratios.append(steps[-1] / steps[:-1].median())
-    found = torch.stack(ratios)
-    print(f"mean {found.mean():.2f}, median {found.median():.2f}, most {found.max():.2f}")
-    assert found.mean() <= 1.2
-    assert found.median() <= 1.0
+        found.append((frames.roll(-1, 0) - frames).abs().mean((1, 2, 3)))  # the last is the seam's
+    steps = torch.stack(found)
+    seam, others = steps[:, -1:], steps[:, :-1]
+    rank = (seam > others).float().mean()
+    print(f"seam {seam.mean():.2f}, others {others.mean():.2f}, wider than {rank:.0%} of them")
+    assert seam.mean() <= 1.2 * others.mean()
+    # A step like the others is wider than half of them; three standard errors of 20 ranks.
+    assert rank <= 0.5 + 3 * (1 / 12 / 20) ** 0.5
