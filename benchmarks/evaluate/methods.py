@@ -15,15 +15,13 @@ motion; study, what was tried for more of it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
-from benchmarks.evaluate.tried import TRIED
+from benchmarks.evaluate.tried import TRIED, Look
 from zs2.attention import FrameAttention
 from zs2.errors import InputError
 from zs2.noise import NOISES
-from zs2.pipeline import Pipeline
-from zs2.shot import Shot
 from zs2.shots.frame_by_frame import FrameByFrame
 from zs2.shots.text2video_zero import Text2VideoZero
 
@@ -65,16 +63,6 @@ PLANS = {
         *(f"text2video-zero:motion={motion},mu=0.98" for motion in MOTIONS),
     ],
 }
-
-
-@dataclass(frozen=True)
-class Look:
-    """A feature: momentum attention, whatever another feature has chosen."""
-
-    mu: float
-
-    def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
-        return replace(shot, attention=FrameAttention(self.mu))
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,9 @@ def direction(metric: str) -> str:
 
 def equal_tables(figures: Mapping[str, dict[str, Values]]) -> Iterator[Table]:
     """Families of methods at equal change from the first to the last frame."""
+    at = equal(figures)
     for metric in CURVES:
-        found = {goal: of[metric] for goal, of in equal(figures).items() if metric in of}
+        found = {goal: of[metric] for goal, of in at.items() if metric in of}
         if not found:
             continue
         base = next(iter(next(iter(found.values()))))

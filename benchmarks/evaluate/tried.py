@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from zs2.attention import Share
+from zs2.attention import FrameAttention, Share
 from zs2.condition import Condition
 from zs2.draws import Draws, NoiseModel
 from zs2.pipeline import Feature, Pipeline
@@ -121,6 +121,16 @@ class Attend:
 
     def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
         return replace(shot, model=Sharing(shot.model, self.how))
+
+
+@dataclass(frozen=True)
+class Look:
+    """A feature: momentum attention, whatever another feature has chosen."""
+
+    mu: float
+
+    def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
+        return replace(shot, attention=FrameAttention(self.mu))
 
 
 @dataclass(frozen=True)
