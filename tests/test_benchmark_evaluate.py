@@ -300,6 +300,12 @@ def test_settings_tell_every_model_apart(part):
     assert {k for k in after if after[k] != before[k]} == {key}
 
 
+def test_a_size_that_lpips_cannot_see():
+    asked = {"frames": 2, "size": 32, "steps": 1, "seed": 1}
+    with pytest.raises(InputError, match="LPIPS needs 64 pixels"):
+        harness.settings_of(zs2.load(), harness.Judges(lpips=LPIPS(ALEXNET)), asked)
+
+
 def test_the_same_model_may_lie_elsewhere(tmp_path):
     Folder(tmp_path).settle({"model": "here", "weights": "a"})
     Folder(tmp_path).settle({"model": "there", "weights": "a"})

@@ -76,9 +76,10 @@ def test_evaluate_tells_it(tmp_path, capsys):
 
 
 def test_other_files_are_refused(tmp_path):
-    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match="holds no LPIPS"):
-        load_lpips(tmp_path / "other.safetensors")
+    for name in ("a", "net.slice1.0.weight"):
+        save_file({name: torch.tensor(0.0)}, tmp_path / "other.safetensors")
+        with pytest.raises(InputError, match="holds no LPIPS"):
+            load_lpips(tmp_path / "other.safetensors")
     state = net().state_dict()
     del state["lin2.model.1.weight"]
     save_file(state, tmp_path / "part.safetensors")

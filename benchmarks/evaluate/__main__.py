@@ -39,7 +39,7 @@ from zs2.device import name_of
 from zs2.errors import InputError
 from zs2.metrics.differences import drift
 from zs2.metrics.figures import measured, seen
-from zs2.metrics.lpips import LPIPS, lpips
+from zs2.metrics.lpips import LPIPS, SMALLEST, lpips
 from zs2.models.clip import CLIP
 from zs2.models.tokenizer import Tokenizer
 from zs2.pipeline import Pipeline
@@ -127,6 +127,8 @@ def settings_of(pipe: Pipeline, judges: Judges, asked: dict[str, Any]) -> dict[s
         shot = pipe.shot("", **asked)
     except ValueError as error:
         raise InputError(str(error)) from error
+    if judges.lpips is not None and min(pipe.pixels(shot)) < SMALLEST:
+        raise InputError(f"LPIPS needs {SMALLEST} pixels: choose another --size, or leave it out")
     told = shot.settings[0]
     weights = pipe.weights
     towers = (tower.encoder for tower in weights.text.towers)

@@ -11,8 +11,8 @@ from zs2.errors import InputError
 from zs2.metrics.lpips import ALEXNET, LPIPS, VGG16
 
 FIRST = "net.slice1.0.weight"
-SLICES = {11: ALEXNET, 3: VGG16}
-"""By the kernel of the first convolution."""
+SLICES = {(64, 3, 11, 11): ALEXNET, (64, 3, 3, 3): VGG16}
+"""By the shape of the first convolution."""
 
 
 def load_lpips(path: Path) -> LPIPS:
@@ -23,11 +23,11 @@ def load_lpips(path: Path) -> LPIPS:
     """
     # The package keeps the last weights under two names.
     entries = {re.sub(r"^lins\.(\d)\.", r"lin\1.", k): e for k, e in read_header(path).items()}
-    kernel = entries[FIRST].shape[-1] if FIRST in entries else None
-    if kernel not in SLICES:
+    shape = tuple(entries[FIRST].shape) if FIRST in entries else ()
+    if shape not in SLICES:
         raise InputError(
             f"{path} holds no LPIPS by AlexNet or VGG: save one in Python by "
             "safetensors.torch.save_model(lpips.LPIPS(net='alex'), 'lpips.safetensors')"
         )
-    made: LPIPS = build(lambda: LPIPS(SLICES[kernel]), entries, path, "cpu", torch.float32)
+    made: LPIPS = build(lambda: LPIPS(SLICES[shape]), entries, path, "cpu", torch.float32)
     return made
