@@ -29,18 +29,19 @@ PAPER = {"inertia": "0", "select": "paper", "search": "iterative"}
 LAMS = (0.001, 0.003, 0.01, 0.03, 0.1)
 STUDIED = (0.001, 0.003, 0.01, 0.03)
 MOTIONS = (3, 6, 12, 24)
-MUS = {"self": 0, "momentum": 0.98, "cross-frame": 1}
-PLANS = {
-    "table1": ["ddim", "text2video-zero", "paper", "zs2"],
+MUS = {"momentum": 0.98, "cross-frame": 1, "self": 0}
+PLANS = {  # each method is compared with the first of its plan
+    "table1": ["zs2", "paper", "text2video-zero", "ddim"],
     "ladders": [
-        *(f"paper:lam={lam}" for lam in (0, *LAMS)),
+        "paper:lam=0.01",
+        *(f"paper:lam={lam}" for lam in (0, *LAMS) if lam != 0.01),
         *(f"paper:lam=0.01,mu={mu}" for mu in (0, 0.5, 0.8, 0.95, 1)),
     ],
     "noises": [
         f"{kind},mu={mu}"
         for kind in (
-            *("zs2:noise=independent", "zs2:noise=mixed", "zs2:noise=progressive"),
-            *("paper:lam=0.01", "zs2:lam=0.01"),
+            *("zs2:lam=0.01", "paper:lam=0.01"),
+            *("zs2:noise=progressive", "zs2:noise=mixed", "zs2:noise=independent"),
         )
         for mu in MUS.values()
     ],
@@ -52,8 +53,8 @@ PLANS = {
     ],
     # Neighbours' noise correlates alike: the alphas are by default those of lam = 0.01.
     "long": [
-        *(f"zs2:noise={kind},mu=0.95" for kind in ("mixed", "progressive")),
-        *(f"{kind}:lam=0.01,mu=0.95" for kind in ("paper", "zs2")),
+        *(f"{kind}:lam=0.01,mu=0.95" for kind in ("zs2", "paper")),
+        *(f"zs2:noise={kind},mu=0.95" for kind in ("progressive", "mixed")),
     ],
     "study": [
         *(f"zs2:lam={lam}" for lam in STUDIED),

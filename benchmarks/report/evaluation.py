@@ -1,6 +1,7 @@
 """Methods compared by `benchmarks.evaluate`."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.plot import svg
@@ -27,24 +28,33 @@ FIGURES = {  # decimals
 
 
 def evaluate(result: Result) -> str:
-    rows = []
-    seen = next(iter(result["means"].values()))
-    figures = {figure: decimals for figure, decimals in FIGURES.items() if figure in seen}
-    for name, row in sorted(result["means"].items(), key=lambda item: by_number(item[0])):
-        rows.append([f"`{name}`", *(plus_minus(row[f], d) for f, d in figures.items())])
-    plan = result["plan"]
-    told = (
-        f"**{METHODS[plan]}** ({result['model']}, {result['prompts']} prompts, "
-        f"{result['frames']} frames, {result['steps']} steps; half the width of the 95 % interval "
-        "behind each mean).\n\n"
-        + table(["method", *(figure.replace("_", " ") for figure in figures)], rows)
-    )
+    means, apart = result["means"], result["differences"]
+    (base,) = means.keys() - apart.keys()
+    figures = {figure: decimals for figure, decimals in FIGURES.items() if figure in means[base]}
     near = [
         [goal, f"`{family}`", *(at_change(row[f], d) for f, d in FIGURES.items() if f in row)]
         for goal, kinds in result["at change"].items()
         if len(kinds) > 1
         for family, row in by_distance(kinds)
     ]
+    rows = [
+        [
+            f"`{name}`",
+            *(
+                plus_minus(row[f], d) + ("" if near or name == base else arrow(apart[name][f]))
+                for f, d in figures.items()
+            ),
+        ]
+        for name, row in sorted(means.items(), key=lambda item: by_number(item[0]))
+    ]
+    plan = result["plan"]
+    arrows = f"; ↑ ↓: above or below `{base}`, paired by prompt, with an interval free of 0"
+    told = (
+        f"**{METHODS[plan]}** ({result['model']}, {result['prompts']} prompts, "
+        f"{result['frames']} frames, {result['steps']} steps; half the width of the 95 % interval "
+        f"behind each mean{'' if near else arrows}).\n\n"
+        + table(["method", *(figure.replace("_", " ") for figure in figures)], rows)
+    )
     if plan == "long":
         told += "\n\nHow far each frame's colours are from frame 1's.\n\n"
         told += image("evaluate long", result, "Distance of colours over frames")
@@ -56,6 +66,12 @@ def evaluate(result: Result) -> str:
         "methods around it; in brackets the 95 % interval of the difference to the first, paired "
         f"by prompt.\n\n{table(head, near)}"
     )
+
+
+def arrow(apart: Sequence[float]) -> str:
+    """Whether a difference's interval lies above 0 or below."""
+    _, low, high = apart
+    return " ↑" if low > 0 else " ↓" if high < 0 else ""
 
 
 def drift_plot(result: Result) -> str:
