@@ -224,7 +224,7 @@ def test_methods_that_are_none(name, said):
 def test_every_plan_is_of_methods():
     for name, names in PLANS.items():
         assert [how.name for how in planned([name])] == list(dict.fromkeys(names))
-    assert [how.name for how in planned(["ddim", "table1"])][:2] == ["ddim", "text2video-zero"]
+    assert [how.name for how in planned(["ddim", "table1"])][:2] == ["ddim", "zs2"]
 
 
 def test_families():

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from benchmarks.report import __main__ as report
+from benchmarks.report.evaluation import evaluate
 
 
 def test_they_are_up_to_date():
@@ -26,3 +27,22 @@ def test_the_command_does_something(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         runpy.run_module("benchmarks.report", run_name="__main__")
     assert "change nothing" in capsys.readouterr().out
+
+
+def test_a_plan_says_what_differs_from_its_first():
+    means = {"zs2": {"residual": [2, 1, 3]}, "paper": {"residual": [5, 4, 6]}}
+    result = {
+        "plan": "table1",
+        "model": "M",
+        "prompts": 10,
+        "frames": 8,
+        "steps": 8,
+        "means": means,
+        "differences": {"paper": {"residual": [3, 2, 4]}},
+        "at change": {},
+    }
+    assert "| `paper` | 5.00 ± 1.00 ↑ |\n| `zs2` | 2.00 ± 1.00 |" in evaluate(result)
+    result["differences"]["paper"]["residual"] = [3, -1, 7]
+    assert "| `paper` | 5.00 ± 1.00 |" in evaluate(result)
+    result["differences"]["paper"]["residual"] = [-3, -4, -2]
+    assert "| `paper` | 5.00 ± 1.00 ↓ |" in evaluate(result)
