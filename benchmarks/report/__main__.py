@@ -1,6 +1,7 @@
-"""Writes docs/results.md and the README's section "Measured" from benchmarks/results.
+"""Writes the tables of README and docs/results.md from benchmarks/results.
 
-So neither can drift. The README has the figures that matter most, docs/results.md all of them.
+So neither can drift: what stands between their marks is written anew. The README has the figures
+that matter most, docs/results.md all of them.
 
     python -m benchmarks.report            # rewrite it
     python -m benchmarks.report --check    # say whether it is up to date
@@ -52,17 +53,11 @@ PLOTS = {
     "memory": costs.memory_plot,
     "evaluate long": evaluation.drift_plot,
 }
-TITLE = """\
-# Results
-
-All that was measured, losing rows too. Written by `python -m benchmarks.report` from
-`benchmarks/results`; each table names the device, the versions and the commit it is of."""
 
 
 def files() -> dict[Path, str]:
     """What the README, docs/results.md and the plots should hold."""
-    readme = ROOT / "README.md"
-    brief, full, made = [], [TITLE], {}
+    brief, full, made = [], [], {}
     machines = [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))]
     for section, write in SECTIONS.items():
         for results in machines:
@@ -74,9 +69,9 @@ def files() -> dict[Path, str]:
     for results in machines:
         for name in PLOTS.keys() & results:
             made[ROOT / plot_path(name, results[name])] = PLOTS[name](results[name])
-    before, rest = readme.read_text("utf-8").split(BEGIN)
-    made[readme] = "\n\n".join([before + BEGIN, *brief, END + rest.split(END)[1]])
-    made[ROOT / "docs/results.md"] = "\n\n".join(full) + "\n"
+    for path, parts in ((ROOT / "README.md", brief), (ROOT / "docs/results.md", full)):
+        before, rest = path.read_text("utf-8").split(BEGIN)
+        made[path] = "\n\n".join([before + BEGIN, *parts, END + rest.split(END)[1]])
     return made
 
 
