@@ -11,7 +11,7 @@ own:lam=0.003                  zs2 with attention or noise of another kind, see 
 
 A plan is several at once: table1, the paper's; ladders, its Figure 4; noises, its two ablations as
 one grid of noise and attention; long, its Figures 14 to 16; coherence, what to read at equal
-motion; study, what was tried for more of it.
+motion; study, what was tried for more of it; finalists, what of that was worth more prompts.
 """
 
 from collections.abc import Sequence
@@ -62,6 +62,11 @@ PLANS = {  # each method is compared with the first of its plan
         *(f"zs2:lam={lam},mu={mu}" for mu in (0, 0.5, 0.9, 1) for lam in STUDIED),
         *(f"{kind}:lam={lam}" for kind in TRIED for lam in STUDIED),
         *(f"text2video-zero:motion={motion},mu=0.98" for motion in MOTIONS),
+    ],
+    "finalists": [
+        f"{kind}:lam={lam}{but}"
+        for kind, but in (("zs2", ""), ("zs2", ",inertia=1"), ("zs2", ",mu=0"), ("adain", ""))
+        for lam in STUDIED
     ],
 }
 

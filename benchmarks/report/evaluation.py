@@ -14,6 +14,7 @@ METHODS = {
     "ladders": "The paper's Figure 4: more λ, more μ",
     "long": "The paper's Figures 14 to 16: long clips",
     "study": "What was tried for more coherence",
+    "finalists": "What of it was worth more prompts",
 }
 FIGURES = {  # decimals
     "motion": 1,
