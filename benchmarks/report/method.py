@@ -111,23 +111,24 @@ def search(result: Result) -> str:
     ]
     head = ["search", *(f"after {i + 1}" for i in at), "still clips"]
     decimals = {"mean": 3, "variance": 2, "kurtosis": 2}
+    shown = sorted(next(iter(result["rows"].values()))["mean"], key=int)  # frames
     kinds = [
         [
-            name,
-            *(", ".join(f"{v:.{d}f}" for v in row[f].values()) for f, d in decimals.items()),
+            name.replace("|", r"\|"),
+            *(", ".join(f"{row[f][i]:.{d}f}" for i in shown) for f, d in decimals.items()),
             *(plus_minus(row[f], 1) for f in ("seeds differ by", "motion")),
         ]
         for name, row in result["rows"].items()
     ]
-    shown = ", ".join(next(iter(result["rows"].values()))["mean"])
     head_of_kinds = ["", *decimals, "seeds differ by", "motion"]
     return (
         f"**The paper's Figure 17**: how far the KL is from λ {result['lam']} after as many rounds "
         f"of the search (the median of {result['clips']} clips), and in how many clips nothing "
         f"moves at its end.\n\n{table(head, rows)}\n\nWhat the candidates are for: how normal the "
-        f"noise of frames {shown} is (0, 1 and 3), of {result['clips']} clips without inertia; how "
-        f"much the last of {result['frames']} frames of the small model differs from seed to seed, "
-        f"and motion, both 0 to 255 ({len(result['prompts'])} prompts, {result['seeds']} seeds, "
+        f"noise of frames {', '.join(shown)} is (0, 1 and 3), of {result['clips']} clips without "
+        f"inertia; how much the last of {result['frames']} frames of the small model differs from "
+        f"seed to seed, and motion, both 0 to 255 ({len(result['prompts'])} prompts, "
+        f"{result['seeds']} seeds, "
         "half the width of the 95 % interval behind each).\n\n"
         f"{table(head_of_kinds, kinds)}\n\n"
         "Section 3.1's pointwise solution, p - λ / exp(p), which needs no search, grows without "
