@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import zs2
 from benchmarks.evaluate import __main__ as harness
 from benchmarks.evaluate.folder import Folder, Row
 from benchmarks.evaluate.methods import PLANS, method, planned
-from benchmarks.evaluate.report import markdown, summary
+from benchmarks.evaluate.report import by_frame, families, markdown, summary
 from benchmarks.evaluate.statistics import (
     FEW,
     at_change,
@@ -85,6 +86,25 @@ def test_a_run_that_was_killed_goes_on(whole, tmp_path):
     assert figures(tmp_path) == figures(whole)
     for name in ("report.md", "report.html"):
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
+ENDED = """
+import signal, sys
+from benchmarks.evaluate import __main__ as harness
+
+signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))  # SIGALRM, which ends the process
+sys.exit(harness.main(sys.argv[2:]))
+"""
+
+
+def test_a_run_that_ended_at_a_random_moment_goes_on(whole, tmp_path):
+    words = ["--out", str(tmp_path), *QUICK]
+    moment = random.uniform(0.01, 4)
+    print(f"ended after {moment} s")
+    run = [sys.executable, "-c", ENDED, str(moment), *words]
+    assert subprocess.run(run, capture_output=True, check=False).returncode in (-signal.SIGALRM, 0)
+    assert harness.main(words) == 0
+    assert figures(tmp_path) == figures(whole)
 
 
 def test_nothing_is_made_twice(whole, tmp_path, monkeypatch):
@@ -232,6 +252,34 @@ def test_families():
     assert method("zs2:lam=0.01,mu=0.5").family == "zs2:mu=0.5"
     assert method("paper").asked["noise"].inertia == 0
     assert method("paper:inertia=0.5").asked["noise"].inertia == 0.5
+
+
+def test_a_family_is_in_order_of_how_much_it_moves():
+    names = ["zs2:lam=0.03", "zs2", "text2video-zero", "zs2:lam=0.003", "text2video-zero:motion=3"]
+    assert families(names) == {
+        "zs2": ["zs2:lam=0.003", "zs2", "zs2:lam=0.03"],
+        "text2video-zero": ["text2video-zero:motion=3", "text2video-zero"],
+    }
+
+
+def test_curves_over_frames_are_of_what_all_have():
+    rows = [
+        Row("clip", name, prompt, 1, "drift", frame, value)
+        for name, prompt, value in [("a", "x", 1.0), ("a", "y", 100.0), ("b", "x", 3.0)]
+        for frame in (1, 2)
+    ]
+    assert by_frame(rows, ["a", "b"]) == {"drift": {"a": [1, 1], "b": [3, 3]}}
+
+
+def test_a_plan_in_part_is_no_summary_of_it(whole, tmp_path, capsys):
+    shutil.copytree(whole, tmp_path / "of", dirs_exist_ok=True)
+    words = ["--out", str(tmp_path / "of"), *QUICK, "--report", "--methods", "table1"]
+    assert harness.main([*words, "--json", str(tmp_path / "results")]) == 2
+    assert "needs every clip of table1" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+    (tmp_path / "file").write_text("")
+    assert harness.main([*words, "--json", str(tmp_path / "file")]) == 2
+    assert "is no folder" in capsys.readouterr().err
 
 
 def test_wrong_words_are_one_sentence(whole, tmp_path, capsys):

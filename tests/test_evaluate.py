@@ -79,7 +79,7 @@ def test_without_a_prompt_there_is_no_score(tmp_path, capsys):
         (["a.webp", "--clip", "nowhere"], "nowhere"),
         (["a.webp", "--clip", str(SMALL / "unet")], "describes no CLIP"),
         (["a.webp", "--prompt", "a ball"], "--prompt has no use without --clip"),
-        (["a.webp", "--clip", str(SMALL / "clip"), "--prompt", ""], "--prompt is empty"),
+        (["a.webp", "--clip", str(SMALL / "clip"), "--prompt", " "], "--prompt is empty"),
         (["sizes"], "sizes"),
     ],
 )

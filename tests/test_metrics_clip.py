@@ -65,8 +65,19 @@ def test_the_score_is_torchmetrics_on_the_same_weights(small, theirs):
     expected, _ = _clip_score_update(pictures, [prompt] * 3, Model(), Processor())
     seen = by_clip.features(small[0], FRAMES)
     assert by_clip.score(*small, seen, prompt) == pytest.approx(
-        float(expected.clamp(min=0).mean()), abs=1e-3
+        float(expected.mean().clamp(min=0)), abs=1e-3
     )
+
+
+def test_frames_that_show_the_opposite_count_against_a_clip(small):
+    """torchmetrics clamps the mean, not each frame."""
+    model, tokenizer = small
+    prompt = "two big blue stars at night"
+    text = model.encode_text(tokenizer.encode([prompt]))
+    assert by_clip.score(model, tokenizer, torch.cat((text, -text / 2)), prompt) == pytest.approx(
+        25
+    )
+    assert by_clip.score(model, tokenizer, -text, prompt) == 0
 
 
 def test_consistency_by_hand():

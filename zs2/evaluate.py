@@ -65,15 +65,6 @@ def stored_prompt(path: Path) -> str | None:
     return prompt if isinstance(prompt, str) and prompt else None
 
 
-def named(folder: Path, clip: "CLIP") -> str:
-    """A CLIP model as a score has to name it."""
-    told = clip.vision_config
-    return (
-        f"{folder.name} (ViT of {told.num_hidden_layers} layers of {told.hidden_size}, patches of "
-        f"{told.patch_size} of {told.image_size} pixels)"
-    )
-
-
 def table(path: Path, figures: dict[str, float], backbone: str) -> Iterator[str]:
     """Lines that say them."""
     from zs2.metrics.clip import FORMULA
@@ -92,14 +83,16 @@ def evaluate(args: argparse.Namespace) -> int:
     Raises:
         InputError: a model, or the prompt, cannot be used.
     """
-    clip, backbone = None, ""
-    if args.prompt == "":
+    clip, backbone, told = None, "", {}
+    if args.prompt is not None and not args.prompt.strip():
         raise InputError("--prompt is empty: leave it out for the prompts in the files")
     if args.clip is not None:
         from zs2.checkpoint.load import load_clip
+        from zs2.metrics.clip import FORMULA, named
 
         clip = load_clip(args.clip)
-        backbone = named(args.clip, clip[0])
+        backbone = f"{args.clip.name} ({named(clip[0])})"
+        told = {"clip_backbone": str(args.clip), "clip_score": f"{FORMULA}, by {backbone}"}
     elif args.prompt is not None:
         raise InputError("--prompt has no use without --clip, the model that compares them")
     looks = None
@@ -118,7 +111,6 @@ def evaluate(args: argparse.Namespace) -> int:
             for line in table(path, results[str(path)], backbone):
                 answer(line)
     if args.json and results:
-        told = {"clip_backbone": str(args.clip)} if args.clip is not None else {}
         for line in json.dumps({**told, "clips": results}, indent=1).splitlines():
             answer(line)
     return 0 if len(results) == len({*args.paths}) else 2

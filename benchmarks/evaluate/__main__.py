@@ -37,6 +37,7 @@ from zs2.checkpoint.lpips import load_lpips
 from zs2.cli.terminal import answer, say
 from zs2.device import name_of
 from zs2.errors import InputError
+from zs2.metrics.clip import FORMULA, named
 from zs2.metrics.differences import drift
 from zs2.metrics.figures import measured, seen
 from zs2.metrics.lpips import LPIPS, SMALLEST, lpips
@@ -138,6 +139,7 @@ def settings_of(pipe: Pipeline, judges: Judges, asked: dict[str, Any]) -> dict[s
         "zs2": zs2.__version__,
         "dtype": name_of(pipe.dtype),
         "clip": "none" if judges.clip is None else digest(judges.clip[0]),
+        "clip_score": "none" if judges.clip is None else f"{FORMULA} by a {named(judges.clip[0])}",
         "lpips": "none" if judges.lpips is None else digest(judges.lpips),
         **{key: str(told[key]) for key in ("frames", "steps", "size", "cfg", "schedule")},
     }
@@ -163,6 +165,8 @@ def run(args: argparse.Namespace) -> None:
     """
     if args.json and (len(args.methods) > 1 or args.methods[0] not in PLANS):
         raise InputError(f"--json keeps the summary of one plan: {', '.join(PLANS)}")
+    if args.json and args.json.exists() and not args.json.is_dir():
+        raise InputError(f"--json {args.json} is no folder")
     prompts = lines(args.prompts, args.count)
     methods = planned(args.methods)
     out = Folder(args.out)
@@ -211,7 +215,8 @@ def report(
     if absent := [name for name in names if name not in made]:
         say(f"{args.out} holds no clips of these prompts by {', '.join(absent)}")
     names = [name for name in names if name in made]
-    if not by_method(rows, names):
+    found = by_method(rows, names)
+    if not found:
         raise InputError(f"{args.out} holds no prompt that all of these methods have made")
     common = folders[0].settings() or {}
     results.write(args.out / "rows.csv", results.table(rows))
@@ -220,6 +225,8 @@ def report(
     results.write(args.out / "report.html", page)
     if args.json:
         (plan,) = args.methods
+        if absent or {prompt for prompt, _ in found["motion"][names[0]]} < {*prompts}:
+            raise InputError(f"--json needs every clip of {plan}, and some are still to be made")
         name = f"evaluate {plan}" + (f" of {Path(common['model']).name}" if args.model else "")
         save(args.json, name, common["dtype"], {"plan": plan, **common, **summary(rows, names)})
     answer(str(args.out / "report.html"))

@@ -24,7 +24,8 @@ from typing import Any
 from zs2.errors import InputError
 
 COLUMNS = ("clip", "method", "prompt", "seed", "metric", "frame", "value")
-TOLD = ("model",)  # settings that are told and not compared: a path, where weights are the same
+TOLD = ("model", "clip_score")
+"""Settings that are told and not compared: a path, and words, where weights are the same."""
 Figure = float | Sequence[float]
 """Of a clip, or of each of its frames."""
 

@@ -51,7 +51,8 @@ PLANS = {  # each method is compared with the first of its plan
         *(f"text2video-zero:motion={motion}" for motion in MOTIONS),
         "ddim",
     ],
-    # Neighbours' noise correlates alike: the alphas are by default those of lam = 0.01.
+    # Neighbours' noise correlates alike, but for the paper's, whose search misses lam: the alphas
+    # are by default those of lam = 0.01.
     "long": [
         *(f"{kind}:lam=0.01,mu=0.95" for kind in ("zs2", "paper")),
         *(f"zs2:noise={kind},mu=0.95" for kind in ("progressive", "mixed")),
@@ -94,6 +95,14 @@ class Method:
         kind, _, rest = self.name.partition(":")
         kept = [w for w in rest.split(",") if w and not w.startswith(("lam=", "motion="))]
         return ":".join([kind, ",".join(kept)]) if kept else kind
+
+    @property
+    def amount(self) -> float:
+        """How much it is told to move, by which its family is in order."""
+        for feature in self.asked.get("features", ()):
+            if isinstance(feature, Text2VideoZero):
+                return feature.motion[0]
+        return float(getattr(self.asked.get("noise"), "lam", 0))
 
 
 def planned(names: Sequence[str]) -> list[Method]:

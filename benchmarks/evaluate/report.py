@@ -53,10 +53,13 @@ def by_method(rows: Sequence[Row], names: Sequence[str]) -> dict[str, dict[str, 
 
 
 def by_frame(rows: Sequence[Row], names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """Means of each frame over the clips, by metric and method."""
+    """Means of each frame by metric and method, over the prompts and seeds that all have."""
     found: dict[str, dict[str, dict[int, list[float]]]] = {}
+    common = set.intersection(
+        *({(r.prompt, r.seed) for r in rows if r.method == name} for name in names)
+    )
     for row in rows:
-        if row.frame is not None:
+        if row.frame is not None and (row.prompt, row.seed) in common:
             frames = found.setdefault(row.metric, {name: {} for name in names})[row.method]
             frames.setdefault(row.frame, []).append(row.value)
     return {
@@ -110,11 +113,12 @@ def equal_tables(figures: Mapping[str, dict[str, Values]]) -> Iterator[Table]:
 
 
 def families(names: Sequence[str]) -> dict[str, list[str]]:
-    """Methods that differ in how much they move alone, by their family."""
+    """Methods that differ in how much they move alone, by their family, from little to much."""
     found: dict[str, list[str]] = {}
     for name in names:
         found.setdefault(method(name).family, []).append(name)
-    return found
+    amount = {name: method(name).amount for name in names}
+    return {family: sorted(group, key=amount.__getitem__) for family, group in found.items()}
 
 
 Pair = tuple[Estimate, Estimate | None]
@@ -165,7 +169,11 @@ def summary(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
                 row = at.setdefault(str(goal), {}).setdefault(family, {})
                 row[metric] = rounded(mean) + rounded(off)
     keys = figures["motion"][base]
-    counts = {"clips": len(keys), "prompts": len({prompt for prompt, _ in keys})}
+    counts: dict[str, Any] = {
+        "clips": len(keys),
+        "prompts": len({prompt for prompt, _ in keys}),
+        "seeds": sorted({seed for _, seed in keys}),
+    }
     curves = {
         metric: {name: [float(f"{x:.4g}") for x in line] for name, line in of.items()}
         for metric, of in by_frame(rows, names).items()
@@ -185,13 +193,12 @@ def curves(rows: Sequence[Row], names: Sequence[str]) -> Iterator[str]:
     for metric in CURVES:
         if metric not in of or "net_change" not in of:
             continue
-        lines: dict[str, list[tuple[float, float]]] = {}
-        for name, values in of[metric].items():
-            change = of["net_change"][name]
-            point = (estimate(change).mean, estimate(values).mean)
-            lines.setdefault(method(name).family, []).append(point)
-        ordered = {family: sorted(points) for family, points in lines.items()}
-        yield svg(("net change, 0..255", metric, ordered))
+        x, y = of["net_change"], of[metric]
+        lines = {
+            family: [(estimate(x[name]).mean, estimate(y[name]).mean) for name in group]
+            for family, group in families([*y]).items()
+        }
+        yield svg(("net change, 0..255", metric, lines))
     for metric, frames in by_frame(rows, names).items():
         yield svg(("frame", metric, {n: [*enumerate(line, 1)] for n, line in frames.items()}))
 

@@ -67,8 +67,10 @@ def files() -> dict[Path, str]:
                     if name in BRIEF:
                         brief.append(f"{BRIEF[name](results[name])}\n\n{source(results[name])}")
     for results in machines:
-        for name in PLOTS.keys() & results:
-            made[ROOT / plot_path(name, results[name])] = PLOTS[name](results[name])
+        for name, result in results.items():
+            kind = name.partition(" of ")[0]  # "evaluate long", of whichever model
+            if kind in PLOTS:
+                made[ROOT / plot_path(name, result)] = PLOTS[kind](result)
     for path, parts in ((ROOT / "README.md", brief), (ROOT / "docs/results.md", full)):
         before, rest = path.read_text("utf-8").split(BEGIN)
         made[path] = "\n\n".join([before + BEGIN, *parts, END + rest.split(END)[1]])

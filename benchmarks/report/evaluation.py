@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.plot import svg
 from benchmarks.report.tables import Result, image, plus_minus, table
 
+SMALL = "the small model"
 METHODS = {
     "coherence": "Methods over motion",
     "table1": "The paper's Table 1, in figures",
@@ -48,17 +50,18 @@ def evaluate(result: Result) -> str:
         ]
         for name, row in sorted(means.items(), key=lambda item: by_number(item[0]))
     ]
-    plan = result["plan"]
+    plan, model = result["plan"], Path(result["model"]).name
     arrows = f"; ↑ ↓: above or below `{base}`, paired by prompt, with an interval free of 0"
     told = (
-        f"**{METHODS[plan]}** ({result['model']}, {result['prompts']} prompts, "
+        f"**{METHODS[plan]}** ({model}, {result['prompts']} prompts, "
         f"{result['frames']} frames, {result['steps']} steps; half the width of the 95 % interval "
         f"behind each mean{'' if near else arrows}).\n\n"
         + table(["method", *(figure.replace("_", " ") for figure in figures)], rows)
     )
     if plan == "long":
         told += "\n\nHow far each frame's colours are from frame 1's.\n\n"
-        told += image("evaluate long", result, "Distance of colours over frames")
+        name = f"evaluate {plan}" + (f" of {model}" if model != SMALL else "")
+        told += image(name, result, "Distance of colours over frames")
     if not near:
         return told
     head = ["net change", "method", *(f.replace("_", " ") for f in figures if f != "net_change")]

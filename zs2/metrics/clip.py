@@ -7,7 +7,16 @@ from zs2.models.clip import CLIP
 from zs2.models.tokenizer import Tokenizer
 from zs2.resize import covering
 
-FORMULA = "100 mean max(cos(image, text), 0)"
+FORMULA = "100 max(mean cos(image, text), 0)"
+
+
+def named(clip: CLIP) -> str:
+    """A model as its scores have to name it."""
+    told = clip.vision_config
+    return (
+        f"ViT of {told.num_hidden_layers} layers of {told.hidden_size}, patches of "
+        f"{told.patch_size} of {told.image_size} pixels"
+    )
 
 
 @torch.inference_mode()
@@ -26,7 +35,7 @@ def score(clip: CLIP, tokenizer: Tokenizer, seen: Tensor, prompt: str) -> float:
     Models differ by 10 points: only scores of the same one can be compared.
     """
     text = clip.encode_text(tokenizer.encode([prompt]).to(seen.device))  # (1, P)
-    return float(100 * (seen @ text.T).clamp(min=0).mean())
+    return float(100 * (seen @ text.T).mean().clamp(min=0))
 
 
 def adjacent(seen: Tensor) -> float:
