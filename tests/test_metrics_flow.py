@@ -55,10 +55,9 @@ def test_it_is_opencvs_on_real_clips(path):
     pictures = [x.byte().numpy() for x in (a, b)]
     theirs = cv2.calcOpticalFlowFarneback(*pictures, None, 0.5, 3, 15, 3, 5, 1.2, 0)
     off = (ours - torch.from_numpy(theirs).permute(2, 0, 1)).square().sum(0).sqrt()
-    assert off.median() < 0.05
-    # Rounding apart, which grows where a picture has nothing to hold to: at mu 0 hardly anything
-    # is the same from frame to frame, and a flow has nothing to find.
-    assert off.mean() < (0.5 if path.stem == "ladder-lambda010-mu000" else 0.3)
+    # Sums in another order apart, which grow where a picture has nothing to hold to.
+    assert off.median() < 1e-4
+    assert off.mean() < 1e-3
 
 
 def clip(*shifts):

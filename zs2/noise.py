@@ -232,7 +232,7 @@ def iterative_search(a: Tensor, b: Tensor, lam: float, steps: int = 15) -> Tenso
 
     One guard is added: a step past the target counts as no improvement. Without it every lam
     under about 0.04 walks from alpha 0.9 to 1, a still clip, and can't come back. Nine of the 15
-    steps go into that walk, so a KL of 0.01 is met to 0.005 or so (the median of 64 clips).
+    steps go into that walk, so a KL of 0.01 is met to 0.002 or so (the median of 64 clips).
     `(kl_of_mix(a, b, alpha) - lam).abs()` of the result is Figure 17.
     """
     alpha, delta = torch.zeros_like(a), torch.full_like(a, 0.1)

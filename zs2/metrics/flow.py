@@ -59,12 +59,15 @@ def flow(
 
 def scaled(x: Tensor, height: int, width: int, level: int) -> Tensor:
     """Pictures [B, H, W] blurred and made smaller."""
-    # Without a sigma OpenCV takes that of the window's size, here 3.
-    sigma = (2**level - 1) / 2 or 0.8
-    size = max(round(5 * sigma) | 1, 3) if level else 3
-    place = torch.arange(size, dtype=x.dtype, device=x.device) - size // 2
-    weight = (-(place**2) / (2 * sigma**2)).exp()
-    weight = (weight / weight.sum()).view(1, 1, 1, -1)
+    if level:
+        sigma = (2**level - 1) / 2
+        size = max(round(5 * sigma) | 1, 3)
+        place = torch.arange(size, dtype=x.dtype, device=x.device) - size // 2
+        weight = (-(place**2) / (2 * sigma**2)).exp()
+        weight = weight / weight.sum()
+    else:  # without a sigma OpenCV takes a binomial window
+        size, weight = 3, x.new_tensor([0.25, 0.5, 0.25])
+    weight = weight.view(1, 1, 1, -1)
     half = size // 2
     x = F.pad(x[:, None], (half, half, half, half), mode="reflect")
     x = F.conv2d(F.conv2d(x, weight), weight.mT)
@@ -122,7 +125,8 @@ def displaced(r1: Tensor, r2: Tensor, d: Tensor, window: int) -> Tensor:
         n = min(len(low), len(side))
         side[:n] *= low[:n]
         side[-n:] *= low[:n].flip(0)
-    sums = sums * trust[0][:, None] * trust[1]
+    # Both factors of each product are scaled, so the products are by the square.
+    sums = sums * (trust[0][:, None] * trust[1]) ** 2
     half = window // 2
     sums = F.pad(sums, (half,) * 4, mode="replicate")
     for kernel in ((2 * half + 1, 1), (1, 2 * half + 1)):
