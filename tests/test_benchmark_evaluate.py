@@ -234,6 +234,7 @@ def test_a_difference_is_of_the_same_prompts(tmp_path):
         ("ddim:lam=1", "it has no lam"),
         ("text2video-zero:motion=x", "method text2video-zero:motion=x"),
         ("text2video-zero:mu=x", "method text2video-zero:mu=x"),
+        ("text2video-zero:mu=3", "method text2video-zero:mu=3"),
     ],
 )
 def test_methods_that_are_none(name, said):

@@ -47,6 +47,7 @@ from zs2.pipeline import Pipeline
 from zs2.shot import Clip
 from zs2.weights import SMALL
 
+SMALL_MODEL = "the small model"
 PROMPTS = Path(__file__).parents[1] / "prompts" / "scenes.txt"
 
 
@@ -57,7 +58,7 @@ def lines(path: Path, count: int | None) -> list[str]:
         InputError: it cannot be read, or holds none, or fewer.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # as Windows' editors begin a file
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text: {error}") from error
     found = [line.strip() for line in text.splitlines()]
@@ -134,7 +135,7 @@ def settings_of(pipe: Pipeline, judges: Judges, asked: dict[str, Any]) -> dict[s
     weights = pipe.weights
     towers = (tower.encoder for tower in weights.text.towers)
     return {
-        "model": weights.name or "the small model",
+        "model": weights.name or SMALL_MODEL,
         "weights": digest(weights.unet, weights.vae, *towers),
         "zs2": zs2.__version__,
         "dtype": name_of(pipe.dtype),
@@ -180,6 +181,7 @@ def run(args: argparse.Namespace) -> None:
         pipe = zs2.load(SMALL if args.model is None else args.model, device=args.device)
         asked = {"frames": args.frames, "size": args.size, "steps": args.steps, "seed": args.seed}
         out.settle(settings_of(pipe, judges, asked))
+        results.gathered(folders, {}, [])  # what cannot be merged is told before anything is made
         # Prompt by prompt, so that whatever is finished can be compared.
         i, n = args.shard
         jobs = [(prompt, how) for prompt in prompts[i - 1 :: n] for how in methods]
@@ -227,7 +229,8 @@ def report(
         (plan,) = args.methods
         if absent or {prompt for prompt, _ in found["motion"][names[0]]} < {*prompts}:
             raise InputError(f"--json needs every clip of {plan}, and some are still to be made")
-        name = f"evaluate {plan}" + (f" of {Path(common['model']).name}" if args.model else "")
+        model = Path(common["model"]).name
+        name = f"evaluate {plan}" + (f" of {model}" if model != SMALL_MODEL else "")
         save(args.json, name, common["dtype"], {"plan": plan, **common, **summary(rows, names)})
     answer(str(args.out / "report.html"))
 
@@ -266,6 +269,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         run(args)
     except InputError as error:
         say(error)
+        return 2
+    except OSError as error:
+        say(f"{args.out} cannot be written: {error}; what is finished is kept")
         return 2
     except KeyboardInterrupt:
         say("interrupted: what is finished is kept")

@@ -130,7 +130,8 @@ def method(name: str) -> Method:
             return Method(name, {**ours(values), "features": [TRIED[kind]]})
         if kind == "text2video-zero":
             by = float(values.pop("motion", 12))
-            looks = [Look(float(mu)) for mu in [values.pop("mu", None)] if mu is not None]
+            mus = [float(values.pop("mu"))] if "mu" in values else []
+            looks = [Look(FrameAttention(mu)) for mu in mus]
             check_empty(values)
             return Method(name, {"features": [Text2VideoZero(motion=(by, by)), *looks]})
         if kind == "ddim":

@@ -127,10 +127,10 @@ class Attend:
 class Look:
     """A feature: momentum attention, whatever another feature has chosen."""
 
-    mu: float
+    attention: FrameAttention
 
     def __call__(self, pipe: Pipeline, shot: Shot) -> Shot:
-        return replace(shot, attention=FrameAttention(self.mu))
+        return replace(shot, attention=self.attention)
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,8 @@ def tc(frames: Tensor, back: Tensor) -> float:
     """Temporal consistency of EIDT-V (CVPR 2025): less is better, 0 for a still clip.
 
     mean |W f_i - f_{i+1}| + 0.1 (mean |flow's change across| + mean |its change down|), frames in
-    0..1, zeros outside.
+    0..1, zeros outside. EIDT-V's code moves a frame by the flow to the next one, the opposite of
+    what leads there; here it is the right one, and values are lower than its own.
     """
     off = []
     for a, b, d in zip(frames, frames[1:], back, strict=False):
