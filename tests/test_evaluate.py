@@ -116,4 +116,15 @@ def test_a_stored_prompt_that_is_none_is_not_scored(tmp_path, capsys, stored):
     assert evaluate.main([str(tmp_path / "a.webp"), "--clip", str(SMALL / "clip")]) == 0
     out, err = capsys.readouterr()
     assert "clip_score" not in out
-    assert "has no prompt" in err
+    assert "has no one prompt" in err
+
+
+def test_a_stored_prompt_is_scored_as_it_reads(tmp_path, capsys):
+    """Weights are no words, and a clip that travels has several prompts."""
+    told = {"prompt": "a (red:1.3) ball BREAK on [yellow] sand", "prompt-weights": "a1111"}
+    written(tmp_path / "a.webp", told)
+    written(tmp_path / "b.webp", {**told, "prompt-weights": "plain"})
+    assert evaluate.stored_prompt(tmp_path / "a.webp") == "a red ball on yellow sand"
+    assert evaluate.stored_prompt(tmp_path / "b.webp") == told["prompt"]
+    written(tmp_path / "c.webp", {**told, "prompt-at": "3 a blue ball"})
+    assert evaluate.stored_prompt(tmp_path / "c.webp") is None

@@ -51,18 +51,25 @@ def of(
     if clip is not None:
         prompt = stored_prompt(path) if prompt is None else prompt
         if prompt is None:
-            say(f"{path} has no prompt, so no CLIP score: give --prompt TEXT")
+            say(f"{path} has no one prompt, so no CLIP score: give --prompt TEXT")
         figures |= seen(clip, frames, prompt)
     return figures
 
 
 def stored_prompt(path: Path) -> str | None:
-    """What a clip was told, where that is one text."""
+    """What a clip was told, where that is one text, without its weights."""
+    from zs2.prompt import parse
+
     try:
-        prompt = read_settings(path).get("prompt")
+        settings = read_settings(path)
     except InputError:
         return None
-    return prompt if isinstance(prompt, str) and prompt else None
+    prompt = settings.get("prompt")
+    if not isinstance(prompt, str) or not prompt or settings.get("prompt-at"):
+        return None
+    if settings.get("prompt-weights", "plain") == "plain":
+        return prompt
+    return " ".join("".join(piece.text for piece in part) for part in parse(prompt))
 
 
 def table(path: Path, figures: dict[str, float], backbone: str) -> Iterator[str]:
