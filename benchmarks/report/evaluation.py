@@ -97,7 +97,7 @@ def coherence_in_brief(result: Result) -> str:
     ]
     head = ["change", "", *(f.replace("_", " ") for f in figures)]
     return (
-        f"**Coherence at equal motion** (small model, {result['prompts']} prompts): where the "
+        f"**Coherence at equal net change** (small model, {result['prompts']} prompts): where the "
         "last frame differs from the first by as much, of 255, what optical flow leaves of the "
         "steps from frame to frame, the share of steps where that is above 10, MS-SSIM of "
         "neighbours, and CLIP score. [What was compared](docs/coherence.md)."
