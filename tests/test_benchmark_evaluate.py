@@ -14,7 +14,7 @@ import torch
 import zs2
 from benchmarks.evaluate import __main__ as harness
 from benchmarks.evaluate.folder import Folder, Row
-from benchmarks.evaluate.methods import PLANS, method, planned
+from benchmarks.evaluate.methods import PLANS, method, planned, result_name
 from benchmarks.evaluate.report import by_frame, families, markdown, summary
 from benchmarks.evaluate.statistics import (
     FEW,
@@ -281,6 +281,33 @@ def test_a_plan_in_part_is_no_summary_of_it(whole, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert harness.main([*words, "--json", str(tmp_path / "file")]) == 2
     assert "is no folder" in capsys.readouterr().err
+
+
+def test_what_cannot_be_merged_is_told_before_anything_is_made(tmp_path, capsys):
+    words = ["--out", str(tmp_path / "out"), *QUICK, "--merge", str(tmp_path / "nowhere")]
+    assert harness.main(words) == 2
+    assert "nowhere holds no results" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.webp"))
+
+
+def test_a_report_that_cannot_be_written_is_one_sentence(whole, tmp_path, capsys):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "rows.csv").unlink()
+    (tmp_path / "rows.csv").mkdir()
+    assert harness.main(["--out", str(tmp_path), *QUICK, "--report"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("zs2: not written")
+    assert err.count("\n") == 1
+
+
+def test_prompts_of_an_editor_that_marks_its_files(tmp_path):
+    (tmp_path / "prompts.txt").write_text("# mine\na red ball\n", "utf-8-sig")
+    assert harness.lines(tmp_path / "prompts.txt", None) == ["a red ball"]
+
+
+def test_each_model_has_results_of_its_own():
+    assert result_name("table1", "the small model") == "evaluate table1"
+    assert result_name("table1", "models/sd15") == "evaluate table1 of sd15"
 
 
 def test_wrong_words_are_one_sentence(whole, tmp_path, capsys):

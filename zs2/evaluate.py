@@ -72,12 +72,11 @@ def stored_prompt(path: Path) -> str | None:
     return " ".join("".join(piece.text for piece in part) for part in parse(prompt))
 
 
-def table(path: Path, figures: dict[str, float], backbone: str) -> Iterator[str]:
-    """Lines that say them."""
-    from zs2.metrics.clip import FORMULA
+def table(path: Path, figures: dict[str, float], score: str) -> Iterator[str]:
+    """Lines that say them; `score` is what the CLIP score is and by which model."""
     from zs2.metrics.figures import MEANINGS
 
-    meanings = {**MEANINGS, "clip_score": f"{FORMULA}, by {backbone}"}
+    meanings = {**MEANINGS, "clip_score": score}
     yield str(path)
     for name, value in figures.items():
         shown = f"{value:.0f}" if name == "frames" else f"{value:.3f}"
@@ -90,7 +89,7 @@ def evaluate(args: argparse.Namespace) -> int:
     Raises:
         InputError: a model, or the prompt, cannot be used.
     """
-    clip, backbone, told = None, "", {}
+    clip, score, told = None, "", {}
     if args.prompt is not None and not args.prompt.strip():
         raise InputError("--prompt is empty: leave it out for the prompts in the files")
     if args.clip is not None:
@@ -98,8 +97,8 @@ def evaluate(args: argparse.Namespace) -> int:
         from zs2.metrics.clip import FORMULA, named
 
         clip = load_clip(args.clip)
-        backbone = f"{args.clip.name} ({named(clip[0])})"
-        told = {"clip_backbone": str(args.clip), "clip_score": f"{FORMULA}, by {backbone}"}
+        score = f"{FORMULA}, by {args.clip.name} ({named(clip[0])})"
+        told = {"clip_backbone": str(args.clip), "clip_score": score}
     elif args.prompt is not None:
         raise InputError("--prompt has no use without --clip, the model that compares them")
     looks = None
@@ -115,7 +114,7 @@ def evaluate(args: argparse.Namespace) -> int:
             say(error)
             continue
         if not args.json:
-            for line in table(path, results[str(path)], backbone):
+            for line in table(path, results[str(path)], score):
                 answer(line)
     if args.json and results:
         for line in json.dumps({**told, "clips": results}, indent=1).splitlines():

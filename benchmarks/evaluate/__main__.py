@@ -30,7 +30,7 @@ import zs2
 from benchmarks.environment import save
 from benchmarks.evaluate import folder as results
 from benchmarks.evaluate.folder import Figure, Folder, Row
-from benchmarks.evaluate.methods import PLANS, Method, planned
+from benchmarks.evaluate.methods import PLANS, SMALL_MODEL, Method, planned, result_name
 from benchmarks.evaluate.report import by_method, html, markdown, summary
 from zs2.checkpoint.load import load_clip
 from zs2.checkpoint.lpips import load_lpips
@@ -47,7 +47,6 @@ from zs2.pipeline import Pipeline
 from zs2.shot import Clip
 from zs2.weights import SMALL
 
-SMALL_MODEL = "the small model"
 PROMPTS = Path(__file__).parents[1] / "prompts" / "scenes.txt"
 
 
@@ -229,8 +228,7 @@ def report(
         (plan,) = args.methods
         if absent or {prompt for prompt, _ in found["motion"][names[0]]} < {*prompts}:
             raise InputError(f"--json needs every clip of {plan}, and some are still to be made")
-        model = Path(common["model"]).name
-        name = f"evaluate {plan}" + (f" of {model}" if model != SMALL_MODEL else "")
+        name = result_name(plan, common["model"])
         save(args.json, name, common["dtype"], {"plan": plan, **common, **summary(rows, names)})
     answer(str(args.out / "report.html"))
 
@@ -271,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(error)
         return 2
     except OSError as error:
-        say(f"{args.out} cannot be written: {error}; what is finished is kept")
+        say(f"not written: {error}; what is finished is kept")
         return 2
     except KeyboardInterrupt:
         say("interrupted: what is finished is kept")

@@ -11,11 +11,12 @@ own:lam=0.003                  zs2 with attention or noise of another kind, see 
 
 A plan is several at once: table1, the paper's; ladders, its Figure 4; noises, its two ablations as
 one grid of noise and attention; long, its Figures 14 to 16; coherence, what to read at equal
-motion; study, what was tried for more of it; finalists, what of that was worth more prompts.
+change; study, what was tried for more of it; finalists, what of that was worth more prompts.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from benchmarks.evaluate.tried import TRIED, Look
@@ -70,6 +71,14 @@ PLANS = {  # each method is compared with the first of its plan
         for lam in STUDIED
     ],
 }
+
+
+SMALL_MODEL = "the small model"
+
+
+def result_name(plan: str, model: str) -> str:
+    """By which results keep a plan's summary: other models' beside the small one's."""
+    return f"evaluate {plan}" + (f" of {Path(model).name}" if model != SMALL_MODEL else "")
 
 
 @dataclass(frozen=True)

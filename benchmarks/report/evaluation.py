@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.evaluate.methods import result_name
 from benchmarks.plot import svg
 from benchmarks.report.tables import Result, image, plus_minus, table
 
-SMALL = "the small model"
 METHODS = {
     "coherence": "Methods over motion",
     "table1": "The paper's Table 1, in figures",
@@ -60,8 +60,7 @@ def evaluate(result: Result) -> str:
     )
     if plan == "long":
         told += "\n\nHow far each frame's colours are from frame 1's.\n\n"
-        name = f"evaluate {plan}" + (f" of {model}" if model != SMALL else "")
-        told += image(name, result, "Distance of colours over frames")
+        told += image(result_name(plan, model), result, "Distance of colours over frames")
     if not near:
         return told
     head = ["net change", "method", *(f.replace("_", " ") for f in figures if f != "net_change")]
